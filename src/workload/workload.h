@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One governed workload: owns the current snapshot, joins capture, relay and resolver, publishes policy changes, and hands
+ * records on. `run`, and later `proxy` and `agent`, stand on it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "capture/capture.h"
+#include "policy/policy.h"
+
+struct weir_err;
+struct weir_loop;
+struct weir_resources;
+struct weir_sink;
+struct weir_store;
+struct weir_workload;
+
+struct weir_publish {
+        uint16_t host_port, inner_port;
+};
+
+struct weir_workload_options {
+        const char *name;                   /* in records: "run-4711" */
+        const char *namespace_;
+        const struct weir_capture_ops *capture;
+        struct weir_capture_options capture_options;
+        struct weir_store *store;           /* followed; NULL if @resources is given */
+        const struct weir_resources *resources; /* fixed policy (-f); NULL if @store is given */
+        enum weir_dns_mode dns;
+        bool audit;
+        const struct weir_publish *publish;
+        size_t n_publish;
+        struct weir_sink *sink;             /* borrowed */
+};
+
+/* Compiles the policy, builds the boundary, starts the command. Fails closed: on error nothing runs and @err says why. */
+WEIR_MUST int weir_workload_start(struct weir_loop *loop, const struct weir_workload_options *options,
+                                  struct weir_workload **ret_workload, struct weir_err *err);
+void weir_workload_free(struct weir_workload *workload); /* kills what is left of the command */
+WEIR_DEFINE_CLEANUP(workload, struct weir_workload *, weir_workload_free)
+
+struct weir_policy *weir_workload_policy(const struct weir_workload *workload); /* borrowed */
+int weir_workload_exit_fd(const struct weir_workload *workload);
+int weir_workload_wait_exit(struct weir_workload *workload, struct weir_exit *ret);
+int weir_workload_kill(struct weir_workload *workload, int signal);
