@@ -1,2 +1,436 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * A workload joins the modules below it, which do not know each other: the capture gives descriptors, relay and resolver
+ * take them, both ask for the current snapshot through an operations struct, and everything that ends is one record.
+ *
+ * Order at the start: policy, boundary, relay and resolver. The capture starts the command last of all, behind a boundary
+ * that is whole; what it connects before the relay runs waits in the listener's queue, and is judged by the first turn.
+ *
+ * A policy change: the store's watch wakes the loop; the whole store is read and compiled into a snapshot beside the live
+ * one; only if all of it is good does the pointer move and do relay and resolver judge again what they hold. Anything
+ * wrong leaves the last good policy in force and is told through notice(), once for each different text.
+ */
 #include "workload/workload.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/strutil.h"
+#include "dns/resolver.h"
+#include "event/loop.h"
+#include "model/resource.h"
+#include "relay/relay.h"
+#include "store/store.h"
+#include "telemetry/record.h"
+#include "workload/host.h"
+#include "workload/published.h"
+
+#define LISTENERS_MAX 4
+#define RESOLVERS_MAX 8
+/* Of what the boundary rejected, so that a flood cannot hold up the loop: the rest waits for the next turn. */
+#define REJECTED_PER_TURN 64
+
+struct weir_workload {
+        struct weir_loop *loop;
+        char *name, *namespace_;
+        const struct weir_capture_ops *ops;
+        struct weir_capture *capture;
+        struct weir_relay *relay;
+        struct weir_resolver *resolver;
+        struct weir_policy *policy;
+        struct weir_store *store;
+        struct weir_sink *sink;
+        struct weir_addr *self;
+        size_t n_self;
+        uint64_t generation, flow_id;
+        int watch_fd, rejected_fd;
+        void (*notice)(void *context, bool problem, const char *text);
+        void *context;
+        char *last_problem;
+};
+
+static struct weir_policy *current_policy(void *context)
+{
+        struct weir_workload *w = context;
+
+        return w->policy;
+}
+
+static void hand_on(void *context, struct weir_record *record)
+{
+        struct weir_workload *w = context;
+
+        record->workload = w->name;
+        record->flow_id = ++w->flow_id;
+        if (record->generation == 0)
+                record->generation = w->generation;
+        weir_sink_record(w->sink, record);
+}
+
+static void opened(void *context)
+{
+        struct weir_workload *w = context;
+
+        weir_sink_opened(w->sink);
+}
+
+static void owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port, pid_t *ret_pid,
+                  char *command)
+{
+        struct weir_workload *w = context;
+
+        if (w->ops->owner(w->capture, protocol, from, port, ret_pid, command) < 0) {
+                *ret_pid = 0;
+                command[0] = '\0';
+        }
+}
+
+static const struct weir_relay_ops relay_ops = {
+        .policy = current_policy,
+        .opened = opened,
+        .record = hand_on,
+        .owner = owner,
+};
+
+static const struct weir_resolver_ops resolver_ops = {
+        .policy = current_policy,
+        .record = hand_on,
+        .owner = owner,
+};
+
+static int compile(struct weir_workload *w, const struct weir_resources *resources, struct weir_policy **ret_policy, struct weir_err *err)
+{
+        struct weir_policy_options options = {
+                .namespace_ = w->namespace_,
+                .self = w->self,
+                .n_self = w->n_self,
+                .generation = w->generation + 1,
+        };
+
+        return weir_policy_compile(resources, &options, ret_policy, err);
+}
+
+static void take_policy(struct weir_workload *w, struct weir_policy *policy)
+{
+        weir_policy_unref(w->policy);
+        w->policy = policy;
+        w->generation = weir_policy_generation(policy);
+}
+
+/* The store's content as a snapshot. On failure @err holds one text that names every broken file. */
+static int compile_store(struct weir_workload *w, struct weir_policy **ret_policy, struct weir_err *err)
+{
+        struct weir_resources resources = { 0 };
+        struct weir_errs errors = { 0 };
+        int r;
+
+        r = weir_store_snapshot(w->store, &resources, &errors);
+        if (r == 0)
+                r = compile(w, &resources, ret_policy, err);
+        else if (errors.n > 0) {
+                weir_auto_free char *text = weir_errs_format(&errors);
+
+                r = weir_err_set(err, WEIR_EINVALID, "%s", text ? text : "out of memory");
+        } else
+                r = weir_err_set(err, r, "cannot read the store %s: %s", weir_store_path(w->store), strerror(r > -1000 ? -r : EINVAL));
+        weir_errs_clear(&errors);
+        weir_resources_clear(&resources);
+        return r;
+}
+
+/* Tells a problem once, and once that it is over. @text is NULL when all is well. */
+static void tell(struct weir_workload *w, const char *text)
+{
+        if (!text && w->last_problem && w->notice)
+                w->notice(w->context, false, "the policy is whole again");
+        if (text && (!w->last_problem || !weir_streq(text, w->last_problem)) && w->notice)
+                w->notice(w->context, true, text);
+        free(w->last_problem);
+        w->last_problem = text ? strdup(text) : NULL;
+}
+
+static void on_store(void *context, uint64_t id, uint32_t events)
+{
+        struct weir_workload *w = context;
+        struct weir_policy *policy;
+        struct weir_err err = { 0 };
+
+        (void)id;
+        (void)events;
+        if (!weir_store_changed(w->store))
+                return;
+        if (compile_store(w, &policy, &err) < 0) {
+                weir_auto_free char *text = weir_err_format(&err);
+
+                tell(w, text ? text : "out of memory");
+                return;
+        }
+        tell(w, NULL);
+        if (weir_streq(weir_policy_digest(policy), weir_policy_digest(w->policy))) {
+                weir_policy_unref(policy);
+                return;
+        }
+        take_policy(w, policy);
+        weir_relay_policy_changed(w->relay);
+        weir_resolver_policy_changed(w->resolver);
+}
+
+static enum weir_reason rejected_reason(const struct weir_rejected *rejected)
+{
+        switch (rejected->protocol) {
+        case WEIR_IP_UDP:
+                return WEIR_REASON_REJECTED_UDP;
+        case WEIR_IP_ICMP:
+                return WEIR_REASON_REJECTED_ICMP;
+        case WEIR_IP_TCP:
+        case WEIR_IP_OTHER:
+        case WEIR_IP_COUNT:
+                break;
+        }
+        return WEIR_REASON_REJECTED_OTHER;
+}
+
+static void record_rejected(struct weir_workload *w, const struct weir_rejected *rejected)
+{
+        char command[16] = "", number[4];
+        struct weir_record record = {
+                .protocol = weir_ip_protocol_name(rejected->protocol),
+                .has_destination = true,
+                .destination = rejected->destination,
+                .port = rejected->port,
+                .verdict = WEIR_VERDICT_DENY,
+                .reason = rejected_reason(rejected),
+                .path = WEIR_PATH_KERNEL,
+        };
+
+        if (rejected->protocol == WEIR_IP_OTHER) {
+                (void)snprintf(number, sizeof(number), "%u", rejected->ip_protocol);
+                record.protocol = number;
+        }
+        owner(w, rejected->protocol, &rejected->source, rejected->source_port, &record.pid, command);
+        record.command = command[0] ? command : NULL;
+        hand_on(w, &record);
+}
+
+static void on_rejected(void *context, uint64_t id, uint32_t events)
+{
+        struct weir_workload *w = context;
+        struct weir_rejected rejected;
+
+        (void)id;
+        (void)events;
+        for (unsigned i = 0; i < REJECTED_PER_TURN; i++) {
+                int r = w->ops->next_rejected(w->capture, &rejected);
+
+                if (r == -ENOBUFS)
+                        continue;
+                if (r < 0)
+                        weir_loop_del(w->loop, w->rejected_fd);
+                if (r <= 0)
+                        return;
+                record_rejected(w, &rejected);
+        }
+}
+
+static int start_relay(struct weir_workload *w, const struct weir_workload_options *options)
+{
+        int listeners[LISTENERS_MAX];
+        struct weir_relay_options relay = {
+                .listeners = listeners,
+                .n_listeners = w->ops->take_listeners(w->capture, listeners, LISTENERS_MAX),
+                .audit = options->audit,
+        };
+
+        return weir_relay_new(w->loop, &relay, &relay_ops, w, &w->relay);
+}
+
+static int start_resolver(struct weir_workload *w, const struct weir_workload_options *options, const struct weir_addr *upstreams, size_t n)
+{
+        struct weir_resolver_options resolver = {
+                .udp_fd = w->ops->take_dns_udp(w->capture),
+                .tcp_fd = w->ops->take_dns_tcp(w->capture),
+                .mode = options->dns,
+                .upstreams = upstreams,
+                .n_upstreams = n,
+        };
+
+        return weir_resolver_new(w->loop, &resolver, &resolver_ops, w, &w->resolver);
+}
+
+static int connect_inside(void *context, uint16_t port)
+{
+        struct weir_workload *w = context;
+
+        return w->ops->connect_inside(w->capture, port);
+}
+
+static int publish_all(struct weir_workload *w, const struct weir_workload_options *options, int *listeners)
+{
+        for (size_t i = 0; i < options->n_publish; i++) {
+                int r = weir_relay_publish(w->relay, TAKE_FD(listeners[i]), options->publish[i].inner_port, connect_inside, w);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int watch(struct weir_workload *w)
+{
+        int r;
+
+        w->rejected_fd = w->ops->rejected_fd(w->capture);
+        if (w->rejected_fd >= 0) {
+                r = weir_loop_add(w->loop, w->rejected_fd, EPOLLIN, on_rejected, w, 0);
+                if (r < 0)
+                        return r;
+        }
+        if (w->watch_fd < 0)
+                return 0;
+        r = weir_loop_add(w->loop, w->watch_fd, EPOLLIN, on_store, w, 0);
+        if (r < 0)
+                return r;
+        /* What changed between the first snapshot and now. */
+        on_store(w, 0, 0);
+        return 0;
+}
+
+static int first_policy(struct weir_workload *w, const struct weir_workload_options *options, struct weir_err *err)
+{
+        struct weir_policy *policy;
+        int r;
+
+        r = weir_host_addresses(&w->self, &w->n_self);
+        if (r < 0)
+                return weir_err_set(err, r, "cannot list the addresses of this host: %s", strerror(-r));
+        if (w->store) {
+                /* Watch first, read second: a change in between is seen twice rather than never. */
+                r = weir_store_watch_fd(w->store);
+                if (r < 0)
+                        return weir_err_set(err, r, "cannot watch the store %s: %s", weir_store_path(w->store), strerror(-r));
+                w->watch_fd = r;
+                r = compile_store(w, &policy, err);
+        } else
+                r = compile(w, options->resources, &policy, err);
+        if (r < 0)
+                return r;
+        take_policy(w, policy);
+        return 0;
+}
+
+static struct weir_workload *workload_new(struct weir_loop *loop, const struct weir_workload_options *options)
+{
+        struct weir_workload *w = calloc(1, sizeof(*w));
+
+        if (!w)
+                return NULL;
+        w->loop = loop;
+        w->name = strdup(options->name);
+        w->namespace_ = strdup(options->namespace_ ? options->namespace_ : "default");
+        w->ops = options->capture;
+        w->store = options->store;
+        w->sink = options->sink;
+        w->notice = options->notice;
+        w->context = options->context;
+        w->watch_fd = w->rejected_fd = -1;
+        if (!w->name || !w->namespace_) {
+                weir_workload_free(w);
+                return NULL;
+        }
+        return w;
+}
+
+/* Everything between the policy and the running command. @listeners are the host's ends of --publish. */
+static int start_behind_boundary(struct weir_workload *w, const struct weir_workload_options *options, int *listeners, struct weir_err *err)
+{
+        struct weir_addr upstreams[RESOLVERS_MAX];
+        size_t n_upstreams = weir_host_resolvers(upstreams, RESOLVERS_MAX);
+        int r;
+
+        r = w->ops->start(&options->capture_options, &w->capture, err);
+        if (r < 0)
+                return r;
+        r = start_relay(w, options);
+        if (r == 0)
+                r = start_resolver(w, options, upstreams, n_upstreams);
+        if (r == 0)
+                r = publish_all(w, options, listeners);
+        if (r == 0)
+                r = watch(w);
+        if (r < 0)
+                return weir_err_set(err, r, "cannot start the relay and the resolver: %s", strerror(-r));
+        return 0;
+}
+
+int weir_workload_start(struct weir_loop *loop, const struct weir_workload_options *options, struct weir_workload **ret_workload,
+                        struct weir_err *err)
+{
+        weir_auto(workload) struct weir_workload *w = workload_new(loop, options);
+        int listeners[WEIR_PUBLISH_MAX];
+        int r;
+
+        if (!w)
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        r = first_policy(w, options, err);
+        if (r < 0)
+                return r;
+        r = weir_published_listen(options->publish, options->n_publish, listeners, err);
+        if (r < 0)
+                return r;
+        r = start_behind_boundary(w, options, listeners, err);
+        weir_published_close(listeners, options->n_publish);
+        if (r < 0)
+                return r;
+        *ret_workload = TAKE_PTR(w);
+        return 0;
+}
+
+void weir_workload_free(struct weir_workload *w)
+{
+        if (!w)
+                return;
+        if (w->watch_fd >= 0 && w->relay)
+                weir_loop_del(w->loop, w->watch_fd);
+        if (w->rejected_fd >= 0) {
+                /* Denials of the command's last moments still have their records. */
+                on_rejected(w, 0, 0);
+                weir_loop_del(w->loop, w->rejected_fd);
+        }
+        weir_relay_free(w->relay);
+        weir_resolver_free(w->resolver);
+        if (w->ops)
+                w->ops->free(w->capture);
+        weir_policy_unref(w->policy);
+        free(w->last_problem);
+        free(w->self);
+        free(w->namespace_);
+        free(w->name);
+        free(w);
+}
+
+struct weir_policy *weir_workload_policy(const struct weir_workload *w)
+{
+        return w->policy;
+}
+
+int weir_workload_exit_fd(const struct weir_workload *w)
+{
+        return w->ops->exit_fd(w->capture);
+}
+
+int weir_workload_wait_exit(struct weir_workload *w, struct weir_exit *ret)
+{
+        return w->ops->wait_exit(w->capture, ret);
+}
+
+int weir_workload_kill(struct weir_workload *w, int signal)
+{
+        return w->ops->kill(w->capture, signal);
+}

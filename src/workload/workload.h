@@ -36,6 +36,9 @@ struct weir_workload_options {
         const struct weir_publish *publish;
         size_t n_publish;
         struct weir_sink *sink;             /* borrowed */
+        /* One line for a person: a policy that could not be read and was not taken, or that is whole again. May be NULL. */
+        void (*notice)(void *context, bool problem, const char *text);
+        void *context;
 };
 
 /* Compiles the policy, builds the boundary, starts the command. Fails closed: on error nothing runs and @err says why. */
@@ -43,6 +46,9 @@ WEIR_MUST int weir_workload_start(struct weir_loop *loop, const struct weir_work
                                   struct weir_workload **ret_workload, struct weir_err *err);
 void weir_workload_free(struct weir_workload *workload); /* kills what is left of the command */
 WEIR_DEFINE_CLEANUP(workload, struct weir_workload *, weir_workload_free)
+
+/* Addresses of this host, all interfaces, for weir_policy_options.self; heap, the caller frees. 0 or -errno. */
+WEIR_MUST int weir_host_addresses(struct weir_addr **ret, size_t *ret_n);
 
 struct weir_policy *weir_workload_policy(const struct weir_workload *workload); /* borrowed */
 int weir_workload_exit_fd(const struct weir_workload *workload);

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the host is: its addresses, which a broad rule never opens, and its resolvers. */
+#include "workload/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+
+#include "base/addr.h"
+#include "base/fd.h"
+#include "dns/resolver.h"
+#include "workload/workload.h"
+
+#define RESOLV_CONF "/etc/resolv.conf"
+#define RESOLV_CONF_BYTES_MAX 65536
+
+static size_t count(const struct ifaddrs *list)
+{
+        size_t n = 0;
+
+        for (; list; list = list->ifa_next)
+                n++;
+        return n;
+}
+
+int weir_host_addresses(struct weir_addr **ret, size_t *ret_n)
+{
+        struct ifaddrs *list;
+        struct weir_addr *addrs;
+        size_t n = 0;
+
+        if (getifaddrs(&list) < 0)
+                return -errno;
+        addrs = calloc(count(list) + 1, sizeof(*addrs));
+        for (const struct ifaddrs *i = list; addrs && i; i = i->ifa_next) {
+                uint16_t port;
+
+                if (!i->ifa_addr)
+                        continue;
+                if (weir_addr_from_sockaddr(i->ifa_addr,
+                                            i->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) :
+                                                                                sizeof(struct sockaddr_in6),
+                                            &addrs[n], &port) == 0)
+                        n++;
+        }
+        freeifaddrs(list);
+        if (!addrs)
+                return -ENOMEM;
+        *ret = addrs;
+        *ret_n = n;
+        return 0;
+}
+
+size_t weir_host_resolvers(struct weir_addr *ret, size_t n)
+{
+        weir_auto_free char *text = NULL;
+        size_t length;
+
+        if (weir_file_slurp(AT_FDCWD, RESOLV_CONF, RESOLV_CONF_BYTES_MAX, &text, &length) < 0)
+                return 0;
+        return weir_resolver_read_conf(text, length, ret, n);
+}
