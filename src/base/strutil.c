@@ -41,22 +41,37 @@ char *weir_asprintf(const char *format, ...)
         return n < 0 ? NULL : text;
 }
 
+/* Room for one more. */
+static int grow(struct weir_strv *v)
+{
+        size_t capacity = v->capacity ? v->capacity * 2 : 8;
+        char **items;
+
+        if (v->n < v->capacity)
+                return 0;
+        items = reallocarray(v->items, capacity, sizeof(*items));
+        if (!items)
+                return -ENOMEM;
+        v->items = items;
+        v->capacity = capacity;
+        return 0;
+}
+
 int weir_strv_add(struct weir_strv *v, const char *text)
 {
         weir_auto_free char *copy = strdup(text);
 
-        if (!copy)
+        if (!copy || grow(v) < 0)
                 return -ENOMEM;
-        if (v->n == v->capacity) {
-                size_t capacity = v->capacity ? v->capacity * 2 : 8;
-                char **items = reallocarray(v->items, capacity, sizeof(*items));
-
-                if (!items)
-                        return -ENOMEM;
-                v->items = items;
-                v->capacity = capacity;
-        }
         v->items[v->n++] = TAKE_PTR(copy);
+        return 0;
+}
+
+int weir_strv_terminate(struct weir_strv *v)
+{
+        if (grow(v) < 0)
+                return -ENOMEM;
+        v->items[v->n] = NULL;
         return 0;
 }
 

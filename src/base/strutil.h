@@ -25,5 +25,7 @@ struct weir_strv {
         size_t n, capacity;
 };
 WEIR_MUST int weir_strv_add(struct weir_strv *v, const char *text);
+/* Puts a NULL behind the last item, which is not counted; items is then never NULL. */
+WEIR_MUST int weir_strv_terminate(struct weir_strv *v);
 void weir_strv_clear(struct weir_strv *v);
 bool weir_strv_has(const struct weir_strv *v, const char *text);
