@@ -184,7 +184,7 @@ static void count(struct weir_sink *sink, const struct weir_record *record)
                 count_denial(sink, class, record->reason);
         else if (class == CLASS_CONNECTION)
                 c->closed++;
-        else if (class == CLASS_NAME && record->reason != WEIR_REASON_DNS_UPSTREAM)
+        else if (class == CLASS_NAME && record->reason == WEIR_REASON_RULE)
                 c->dns_answered++;
 }
 
