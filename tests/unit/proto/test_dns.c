@@ -166,7 +166,7 @@ static void reads_edns(void **state)
         m.n = 0; /* less than 512 means 512, RFC 6891 6.2.3 */
         put_header(&m, 1, 0x0100, 1, 0, 0, 1);
         put_question(&m, "a", WEIR_DNS_A, 1);
-        put_opt(&m, 3, 0, NULL, 0);
+        put_opt(&m, 3, 0, "", 0);
         assert_int_equal(must_parse(&m).udp_size, 512);
 }
 
@@ -228,7 +228,7 @@ static void refuses_malformed_questions(void **state)
         m.n = 0; /* an EDNS version that is not ours, and an option longer than its record */
         put_header(&m, 7, 0x0100, 1, 0, 0, 1);
         put_question(&m, "a", WEIR_DNS_A, 1);
-        put_opt(&m, 512, 1, NULL, 0);
+        put_opt(&m, 512, 1, "", 0);
         must_fail(&m, WEIR_DNS_FORMERR);
         m.n = 0;
         put_header(&m, 7, 0x0100, 1, 0, 0, 1);
@@ -301,7 +301,7 @@ static struct message reply_message(void)
         put_record(&m, 16, WEIR_DNS_SOA, "\2ns\300\020\4mail\300\02001234567890123456789", 32);
         put_record(&m, 12, WEIR_DNS_MX, "\0\12\300\020", 4);
         put_record(&m, 12, WEIR_DNS_SRV, "\0\1\0\2\0\3\300\020", 8);
-        put_opt(&m, 1232, 0, NULL, 0);
+        put_opt(&m, 1232, 0, "", 0);
         return m;
 }
 
@@ -354,7 +354,7 @@ static void checks_truncated_and_wrong_data(void **state)
         m.n = 0; /* OPT among the answers */
         put_header(&m, 0x1234, 0x8180, 1, 1, 0, 0);
         put_question(&m, "a", WEIR_DNS_A, 1);
-        put_opt(&m, 512, 0, NULL, 0);
+        put_opt(&m, 512, 0, "", 0);
         assert_int_equal(check(m.bytes, m.n, &query, &truncated), WEIR_FAIL);
 }
 
