@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * weir run: a command that can reach only what the policy names.
+ *
+ * Theory of operation
+ *
+ * Everything that can be wrong is found before the command exists: options, files, store, log, the machine's abilities;
+ * each of them ends in 125 and one line. Then the workload is started and the loop turns until the command is gone.
+ * Weir itself stays in the command's process group and session, so that the terminal treats both as one job: what the
+ * terminal sends reaches the command by itself, what a process sends to Weir is passed on, and when the command stops,
+ * Weir stops too.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/strutil.h"
+#include "cli/commands.h"
+#include "cli/run_options.h"
+#include "cli/terminal.h"
+#include "event/loop.h"
+#include "model/resource.h"
+#include "store/store.h"
+#include "telemetry/record.h"
+#include "workload/workload.h"
+
+#define EXIT_WEIR 125
+#define EXIT_NOT_EXECUTABLE 126
+#define EXIT_NOT_FOUND 127
+
+struct run {
+        struct weir_run_options options;
+        struct weir_loop *loop;
+        struct weir_store *store;
+        struct weir_resources resources;
+        struct weir_sink *sink;
+        struct weir_workload *workload;
+        struct weir_terminal terminal;
+        struct weir_strv protect;
+        int log_fd, signal_fd, exit_fd;
+        bool started, ended;
+        struct weir_exit exit;
+};
+
+static int say(const struct weir_err *err)
+{
+        weir_auto_free char *text = weir_err_format(err);
+
+        (void)fprintf(stderr, "Error: %s\n", text ? text : "out of memory");
+        return EXIT_WEIR;
+}
+
+static int load_files(struct run *run, struct weir_err *err)
+{
+        struct weir_errs errors = { 0 };
+        int r = 0;
+
+        for (size_t i = 0; i < run->options.files.n && r == 0; i++) {
+                r = weir_load_file(run->options.files.items[i], run->options.namespace_, &run->resources, &errors, err);
+                if (r == 0 && !weir_streq(run->options.files.items[i], "-"))
+                        r = weir_strv_add(&run->protect, run->options.files.items[i]);
+        }
+        if (errors.n > 0) {
+                weir_auto_free char *text = weir_errs_format(&errors);
+
+                r = weir_err_set(err, WEIR_EINVALID, "configuration is invalid: %s", text ? text : "out of memory");
+        }
+        weir_errs_clear(&errors);
+        return r;
+}
+
+/*
+ * The store is made if it is missing, even where -f is used: a folder that does not exist cannot be protected, and a
+ * workload that could make it would write the policy of the next run.
+ */
+static int open_store(struct run *run, struct weir_err *err)
+{
+        struct weir_err ignored = { 0 };
+        int r;
+
+        r = weir_store_open(run->options.store, true, &run->store, err);
+        if (r < 0)
+                r = weir_store_open(run->options.store, false, &run->store, run->options.files.n ? &ignored : err);
+        if (r < 0)
+                return run->options.files.n ? 0 : r;
+        if (access(weir_store_path(run->store), F_OK) == 0)
+                return weir_strv_add(&run->protect, weir_store_path(run->store));
+        return 0;
+}
+
+static int open_log(struct run *run, struct weir_err *err)
+{
+        const char *path = run->options.log;
+        struct stat st;
+
+        if (!path)
+                return 0;
+        run->log_fd = weir_streq(path, "-") ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) :
+                                              open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+        if (run->log_fd < 0)
+                return weir_err_set(err, -errno, "cannot open the log %s: %s", path,
+                                    errno == ENXIO ? "nobody reads this pipe" : strerror(errno));
+        if (!weir_streq(path, "-") && fstat(run->log_fd, &st) == 0 && S_ISREG(st.st_mode))
+                return weir_strv_add(&run->protect, path);
+        return 0;
+}
+
+static bool denials_held(void *context)
+{
+        (void)context;
+        return weir_terminal_raw();
+}
+
+static int open_sink(struct run *run, struct weir_err *err)
+{
+        struct weir_sink_options options = {
+                .log_fd = run->log_fd,
+                .denials_fd = run->options.quiet ? -1 : STDERR_FILENO,
+                .held = denials_held,
+        };
+        int r = weir_sink_new(&options, &run->sink);
+
+        return r < 0 ? weir_err_set(err, r, "out of memory") : 0;
+}
+
+/* Only root has a user to become. The workload then has that user's id and nothing of root's. */
+static int become_user(const char *name, struct weir_err *err)
+{
+        const struct passwd *pw;
+        uint64_t id;
+
+        if (!name)
+                return 0;
+        errno = 0;
+        pw = weir_parse_uint(name, UINT32_MAX - 1, &id) == 0 ? getpwuid((uid_t)id) : getpwnam(name);
+        if (!pw)
+                return weir_err_set(err, -ENOENT, "--user: there is no user %s", name);
+        if (initgroups(pw->pw_name, pw->pw_gid) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
+            setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0)
+                return weir_err_set(err, -errno, "--user: cannot become %s: %s", name, strerror(errno));
+        if (setenv("HOME", pw->pw_dir, 1) < 0 || setenv("USER", pw->pw_name, 1) < 0 || setenv("LOGNAME", pw->pw_name, 1) < 0)
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        /* setresuid() took this away, and the id maps of the new namespace could not be written. */
+        (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+        return 0;
+}
+
+static void notice(void *context, bool problem, const char *text)
+{
+        (void)context;
+        weir_log(problem ? WEIR_LOG_ERROR : WEIR_LOG_INFO, "%s%s", problem ? "the last good policy stays in force: " : "", text);
+}
+
+static void on_signal(void *context, uint64_t id, uint32_t events)
+{
+        struct run *run = context;
+        struct signalfd_siginfo info;
+
+        (void)id;
+        (void)events;
+        while (read(run->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+                if (weir_signal_act(&info) == WEIR_SIGNAL_PASS_ON)
+                        (void)weir_workload_kill(run->workload, (int)info.ssi_signo);
+}
+
+static void on_exit_event(void *context, uint64_t id, uint32_t events)
+{
+        struct run *run = context;
+
+        (void)id;
+        (void)events;
+        while (!run->ended && weir_workload_wait_exit(run->workload, &run->exit) == 1) {
+                if (run->exit.exec_errno == 0 && WIFSTOPPED(run->exit.status)) {
+                        /* The job stops as one; SIGCONT reaches the whole group, and from a lone kill(1) it is passed on. */
+                        (void)raise(SIGSTOP);
+                        (void)weir_workload_kill(run->workload, SIGCONT);
+                        continue;
+                }
+                run->ended = true;
+                weir_loop_stop(run->loop);
+        }
+}
+
+static int start(struct run *run, struct weir_err *err)
+{
+        weir_auto_free char *name = weir_asprintf("run-%d", (int)getpid());
+        struct weir_workload_options options = {
+                .name = name,
+                .namespace_ = run->options.namespace_,
+                .capture = &weir_capture_sealed,
+                .capture_options = {
+                        .argv = run->options.argv,
+                        .verbose = run->options.verbose,
+                },
+                .store = run->options.files.n ? NULL : run->store,
+                .resources = run->options.files.n ? &run->resources : NULL,
+                .dns = run->options.dns,
+                .audit = run->options.audit,
+                .publish = run->options.publish,
+                .n_publish = run->options.n_publish,
+                .sink = run->sink,
+                .notice = notice,
+        };
+
+        if (!name || weir_strv_terminate(&run->protect) < 0 || weir_strv_terminate(&run->options.unix_paths) < 0)
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        options.capture_options.protect = (const char *const *)run->protect.items;
+        options.capture_options.unix_paths = (const char *const *)run->options.unix_paths.items;
+        return weir_workload_start(run->loop, &options, &run->workload, err);
+}
+
+static int follow(struct run *run, struct weir_err *err)
+{
+        int r;
+
+        run->signal_fd = weir_signals_open();
+        if (run->signal_fd < 0)
+                return weir_err_set(err, run->signal_fd, "cannot handle signals: %s", strerror(-run->signal_fd));
+        run->exit_fd = weir_workload_exit_fd(run->workload);
+        r = weir_loop_add(run->loop, run->signal_fd, EPOLLIN, on_signal, run, 0);
+        if (r == 0)
+                r = weir_loop_add(run->loop, run->exit_fd, EPOLLIN, on_exit_event, run, 0);
+        if (r == 0)
+                r = weir_loop_run(run->loop);
+        return r < 0 ? weir_err_set(err, r, "the event loop failed: %s", strerror(-r)) : 0;
+}
+
+static int exit_status(const struct run *run)
+{
+        const char *command = run->options.argv[0];
+
+        if (run->exit.exec_errno) {
+                (void)fprintf(stderr, "Error: cannot run %s: %s\n", command, strerror(run->exit.exec_errno));
+                return run->exit.exec_errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+        }
+        if (WIFSIGNALED(run->exit.status))
+                return 128 + WTERMSIG(run->exit.status);
+        return WEXITSTATUS(run->exit.status);
+}
+
+static int prepare(struct run *run, struct weir_err *err)
+{
+        int r;
+
+        r = become_user(run->options.user, err);
+        if (r == 0)
+                r = load_files(run, err);
+        if (r == 0)
+                r = open_store(run, err);
+        if (r == 0)
+                r = open_log(run, err);
+        if (r == 0)
+                r = open_sink(run, err);
+        if (r == 0) {
+                r = weir_loop_new(&run->loop);
+                if (r < 0)
+                        (void)weir_err_set(err, r, "cannot make an event loop: %s", strerror(-r));
+        }
+        if (r == 0 && geteuid() == 0 && !run->options.quiet)
+                weir_log(WEIR_LOG_WARNING, "running as root: sealed is no boundary against root; use --user USER");
+        return r;
+}
+
+static void finish(struct run *run)
+{
+        weir_workload_free(run->workload);
+        weir_terminal_restore(&run->terminal);
+        if (run->sink) {
+                weir_sink_release(run->sink);
+                if (run->options.stats)
+                        weir_sink_print_stats(run->sink, STDERR_FILENO);
+        }
+        weir_sink_free(run->sink);
+        weir_loop_free(run->loop);
+        weir_store_close(run->store);
+        weir_resources_clear(&run->resources);
+        weir_strv_clear(&run->protect);
+        weir_run_options_clear(&run->options);
+        if (run->log_fd >= 0)
+                (void)close(run->log_fd);
+        if (run->signal_fd >= 0)
+                (void)close(run->signal_fd);
+}
+
+int cmd_run(int argc, char **argv)
+{
+        struct run run = { .log_fd = -1, .signal_fd = -1, .exit_fd = -1, .terminal.fd = -1 };
+        struct weir_err err = { 0 };
+        int status;
+
+        status = weir_run_options_parse(argc, argv, &run.options);
+        if (status >= 0) {
+                weir_run_options_clear(&run.options);
+                return status;
+        }
+        weir_terminal_open(&run.terminal);
+        if (prepare(&run, &err) < 0 || start(&run, &err) < 0 || follow(&run, &err) < 0)
+                status = say(&err);
+        else
+                status = exit_status(&run);
+        finish(&run);
+        return status;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Terminal and signals of "weir run". */
+#include "cli/terminal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <termios.h>
+#include <unistd.h>
+
+/* Job control, ends, and what programs use among themselves. SIGCHLD, SIGKILL and SIGSTOP are not for passing on. */
+static const int handled[] = {
+        SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT, SIGALRM, SIGWINCH,
+};
+
+void weir_terminal_open(struct weir_terminal *terminal)
+{
+        terminal->fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+        terminal->foreground = terminal->fd < 0 ? -1 : tcgetpgrp(terminal->fd);
+}
+
+void weir_terminal_restore(struct weir_terminal *terminal)
+{
+        if (terminal->fd < 0)
+                return;
+        /* SIGTTOU is ignored since weir_signals_open(), so this works from the background too. */
+        if (terminal->foreground == getpgrp())
+                (void)tcsetpgrp(terminal->fd, terminal->foreground);
+        (void)close(TAKE_FD(terminal->fd));
+}
+
+bool weir_terminal_raw(void)
+{
+        struct termios t;
+
+        return tcgetattr(STDERR_FILENO, &t) == 0 && !(t.c_lflag & ICANON);
+}
+
+int weir_signals_open(void)
+{
+        sigset_t set;
+        int fd;
+
+        (void)sigemptyset(&set);
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(handled); i++)
+                (void)sigaddset(&set, handled[i]);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return -errno;
+        (void)signal(SIGTTOU, SIG_IGN);
+        (void)signal(SIGTTIN, SIG_IGN);
+        (void)signal(SIGPIPE, SIG_IGN);
+        fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        return fd < 0 ? -errno : fd;
+}
+
+enum weir_signal_act weir_signal_act(const struct signalfd_siginfo *info)
+{
+        bool from_process = info->ssi_code == SI_USER || info->ssi_code == SI_QUEUE || info->ssi_code == SI_TKILL;
+
+        /* A hang-up comes from the kernel to the session's leader alone, which Weir may be. */
+        return from_process || info->ssi_signo == SIGHUP ? WEIR_SIGNAL_PASS_ON : WEIR_SIGNAL_IGNORE;
+}
