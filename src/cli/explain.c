@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* weir explain: what happens to a connection and which rule decides, from the same compiled policy that "run" enforces. */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/addr.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "cli/commands.h"
+#include "policy/policy.h"
+#include "store/store.h"
+#include "workload/workload.h"
+
+const struct weir_option weir_explain_option_table[] = {
+        WEIR_ROW_FILE(struct weir_common_options, "Explain these files instead of the store; may be repeated"),
+        WEIR_ROW_NAMESPACE(struct weir_common_options, "Namespace of the workload (default)"),
+        WEIR_ROW_STORE(struct weir_common_options),
+        { .name = NULL },
+};
+
+#define NAME_MAX_LENGTH 253
+
+/* What was asked. @name is used where @is_name. */
+struct question {
+        bool all, is_name;
+        struct weir_query query;
+        char name[NAME_MAX_LENGTH + 2];
+};
+
+/* -1 to go on, or the exit status. */
+static int parse_name(const char *text, struct question *ret)
+{
+        size_t n = strlen(text);
+
+        if (n > 0 && text[n - 1] == '.')
+                n--;
+        if (n == 0 || n > NAME_MAX_LENGTH)
+                return weir_say_text("\"%s\" is neither an address nor a name", text);
+        for (size_t i = 0; i < n; i++) {
+                unsigned char c = (unsigned char)text[i];
+
+                if (!isalnum(c) && c != '-' && c != '.' && c != '_')
+                        return weir_say_text("\"%s\" is neither an address nor a name", text);
+                ret->name[i] = (char)tolower(c);
+        }
+        ret->name[n] = '\0';
+        ret->is_name = true;
+        return -1;
+}
+
+static int parse_question(const struct weir_command_line *line, struct question *ret)
+{
+        char **words = line->arguments;
+        size_t n = line->n_arguments;
+        uint64_t port;
+
+        if (n == 0) {
+                ret->all = true;
+                return -1;
+        }
+        ret->query.protocol = WEIR_IP_TCP;
+        if (n == 3) {
+                if (!weir_streq(words[0], "tcp") && !weir_streq(words[0], "udp"))
+                        return weir_usage_error(line, "the protocol is tcp or udp, not %s", words[0]);
+                ret->query.protocol = weir_streq(words[0], "udp") ? WEIR_IP_UDP : WEIR_IP_TCP;
+                words++;
+                n--;
+        }
+        if (n != 2)
+                return weir_usage_error(line, "explain takes [tcp|udp] ADDRESS|NAME PORT, or nothing");
+        if (weir_parse_uint(words[1], UINT16_MAX, &port) < 0 || port == 0)
+                return weir_say_text("port %s must be a number in the range 1..65535", words[1]);
+        ret->query.port = (uint16_t)port;
+        return weir_addr_parse(words[0], &ret->query.addr) == 0 ? -1 : parse_name(words[0], ret);
+}
+
+static int load_store(const char *spec, struct weir_resources *list)
+{
+        weir_auto(store) struct weir_store *store = NULL;
+        struct weir_errs errors = { 0 };
+        struct weir_err err = { 0 };
+        int r, status = 0;
+
+        if (weir_store_open(spec, false, &store, &err) < 0)
+                return weir_say_error(&err);
+        r = weir_store_snapshot(store, list, &errors);
+        if (r == WEIR_EINVALID)
+                status = weir_say_invalid(&errors);
+        else if (r < 0)
+                status = weir_say_text("read %s: %s", weir_store_path(store), strerror(-r));
+        weir_errs_clear(&errors);
+        return status;
+}
+
+/* As "run -f": a resource of the files that names no namespace belongs to the workload's, another one is no error. */
+static int load_named(const struct weir_common_options *options, struct weir_resources *list)
+{
+        struct weir_errs errors = { 0 };
+        struct weir_err err = { 0 };
+        int status = 0;
+
+        for (size_t i = 0; i < options->files.n && status == 0; i++)
+                if (weir_load_file(options->files.items[i], options->namespace_ ? options->namespace_ : "default", list, &errors,
+                                   &err) < 0)
+                        status = weir_say_error(&err);
+        if (status == 0 && errors.total > 0)
+                status = weir_say_invalid(&errors);
+        weir_errs_clear(&errors);
+        return status;
+}
+
+static int compile(const struct weir_common_options *options, const struct weir_resources *list, struct weir_policy **ret)
+{
+        weir_auto_free struct weir_addr *self = NULL;
+        struct weir_policy_options policy_options = { .namespace_ = options->namespace_, .generation = 1 };
+        struct weir_err err = { 0 };
+        int r;
+
+        /* Without them the answer could be "allow" where a run denies. */
+        r = weir_host_addresses(&self, &policy_options.n_self);
+        if (r < 0)
+                return weir_say_text("cannot list the addresses of this host: %s", strerror(-r));
+        policy_options.self = self;
+        return weir_policy_compile(list, &policy_options, ret, &err) < 0 ? weir_say_error(&err) : 0;
+}
+
+static int answer(const struct weir_policy *policy, const struct question *question)
+{
+        weir_auto(buf) struct weir_buf buf = { 0 };
+        enum weir_dns_mode mode = weir_policy_dns_mode(policy, WEIR_DNS_AUTO);
+
+        if (question->all)
+                weir_policy_explain_all(policy, mode, &buf);
+        else if (question->is_name)
+                weir_policy_explain_name(policy, mode, question->name, &buf);
+        else
+                weir_policy_explain(policy, &question->query, &buf);
+        if (buf.error)
+                return weir_say_out_of_memory();
+        (void)fputs(buf.data ? buf.data : "", stdout);
+        if (buf.length > 0 && buf.data[buf.length - 1] != '\n')
+                (void)fputc('\n', stdout);
+        if (question->is_name && !question->all)
+                (void)printf("A connection is judged by the address that the name gives: weir explain %s ADDRESS %u\n",
+                             weir_ip_protocol_name(question->query.protocol), question->query.port);
+        return WEIR_EXIT_OK;
+}
+
+int cmd_explain(int argc, char **argv)
+{
+        __attribute__((cleanup(weir_common_options_cleanup))) struct weir_common_options options = { 0 };
+        struct weir_command_line line = { .command = weir_command_find("explain"), .values = &options };
+        weir_auto(policy) struct weir_policy *policy = NULL;
+        struct weir_resources list = { 0 };
+        struct question question = { 0 };
+        int status;
+
+        status = weir_options_parse(&line, argc, argv);
+        if (status < 0)
+                status = parse_question(&line, &question);
+        if (status >= 0)
+                return status;
+        status = options.files.n > 0 ? load_named(&options, &list) : load_store(options.store, &list);
+        if (status == 0)
+                status = compile(&options, &list, &policy);
+        if (status == 0)
+                status = answer(policy, &question);
+        weir_resources_clear(&list);
+        return status;
+}
