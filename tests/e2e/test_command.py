@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command sees of being run by Weir: exit statuses, signals, terminal, children, and its own servers."""
+import json
+import os
+import pty
+import re
+import select
+import signal
+import time
+
+from harness import CODE, DENIED4, ECHO_PORT, OTHER4, WIKIPEDIA4, LabCase, external_service, wait_until
+
+SERVE_ITSELF = """
+import http.server, socket, sys, threading, urllib.request
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+server = Server((sys.argv[1], 0), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+host = f"[{sys.argv[1]}]" if ":" in sys.argv[1] else sys.argv[1]
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+print(opener.open(f"http://{host}:{server.server_port}/", timeout=10).status)
+"""
+
+
+class Command(LabCase):
+    def test_exit_statuses(self):
+        for script, status in (("exit 0", 0), ("exit 3", 3), ("exit 255", 255), ("kill -TERM $$", 143), ("kill -KILL $$", 137),
+                               ("kill -INT $$", 130), ("kill -SEGV $$", 139)):
+            with self.subTest(script):
+                self.weir_run("sh", "-c", script, status=status)
+
+    def test_a_command_that_cannot_start(self):
+        done = self.weir("run", status=125)
+        self.assert_one_line(done)
+        done = self.weir_run("no-such-command", status=127)
+        self.assert_one_line(done, "no-such-command")
+        path = self.lab.user_file("not-executable", "#!/bin/sh\n", 0o644)
+        done = self.weir_run(path, status=126)
+        self.assert_one_line(done, "not-executable")
+        self.assert_one_line(self.weir("run", "--no-such-option", "--", "true", status=125), "--no-such-option")
+
+    def assert_one_line(self, done, *words):
+        lines = [line for line in done.stderr.splitlines() if not line.startswith("try 'weir")]
+        self.assertEqual(len(lines), 1, done.stderr)
+        self.assertTrue(lines[0].startswith("Error: "), done.stderr)
+        for word in words:
+            self.assertIn(word, lines[0])
+        self.assertEqual(done.stdout, "")
+
+    def test_a_policy_that_cannot_be_used(self):
+        for name, text, wanted in (
+                ("port.yaml", external_service("x", ["1.2.3.4/32"], 70000), "70000"),
+                ("cidr.yaml", external_service("x", ["10.0.0.0/33"]), "10.0.0.0/33"),
+                ("six.yaml", external_service("x", ["2001:db8::/32"]), "ServiceEntry"),
+                ("typo.yaml", external_service("x", ["1.2.3.4/32"]).replace("hosts", "hsots"), "hsots"),
+                ("tab.yaml", "kind: ExternalService\n\tspec:\n", "tab.yaml:2"),
+                ("twice.yaml", "kind: ExternalService\nkind: ExternalService\n", "twice.yaml:2")):
+            with self.subTest(name):
+                path = self.lab.user_file(name, text)
+                done = self.weir("run", "-f", path, "--", "echo", "started", status=125)
+                self.assertIn(wanted, done.stderr)
+                self.assertEqual(done.stdout, "")
+        for path in (self.lab.home, self.lab.home / "missing.yaml"):
+            with self.subTest(str(path)):
+                done = self.weir("run", "-f", path, "--", "echo", "started", status=125)
+                self.assert_one_line(done, str(path))
+
+    def test_a_store_on_a_read_only_file_system(self):
+        """It can be read and obeyed; writing to it fails in one line and changes nothing."""
+        self.allow(WIKIPEDIA4 + "/32")
+        script = f'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec setpriv --reuid 1234 --regid 1234 --clear-groups "$@"'
+        env = ["env", "-i", *self.lab.environment(), self.lab.binary]
+        inside = ["unshare", "-m", "sh", "-c", script, "sh", self.lab.home / "store", *env]
+        done = self.lab.run([*inside, "run", "--", *CODE, f"https://{WIKIPEDIA4}"], as_root=True)
+        self.assertEqual(done.stdout, "200", done.stderr)
+        done = self.lab.run([*inside, "create", "-f", "-"], as_root=True, input=external_service("more", [OTHER4 + "/32"]))
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"^Error: .*[Rr]ead-only")
+        self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_without_nftables(self):
+        done = self.weir_run("true", status=125, env={"PATH": "/nonexistent"})
+        self.assert_one_line(done, "nft")
+
+    def test_user_namespaces_forbidden(self):
+        """Counted for each owner: inside a user namespace of our own that allows none, the machine's setting stays."""
+        script = 'echo 0 >/proc/sys/user/max_user_namespaces && shift && exec setpriv --reuid 1234 --regid 1234 --clear-groups "$@"'
+        done = self.lab.run(["unshare", "--user", "--map-users", "0,0,65536", "--map-groups", "0,0,65536", "sh", "-c", script, "sh", "-",
+                             "env", "-i", *self.lab.environment(), self.lab.binary, "run", "--", "echo", "started"], as_root=True)
+        self.assertEqual(done.returncode, 125, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assert_one_line(done, "user namespaces")
+
+    def test_signals_sent_to_weir_reach_the_command(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            with self.subTest(number):
+                process = self.lab.start_weir(["run", "--", "bash", "-c",
+                                               f"trap 'echo got it; exit 9' {int(number)}; echo ready; while :; do sleep 0.05; done"])
+                self.assertEqual(process.stdout.readline(), "ready\n")
+                self.signal_weir(number)
+                self.assertEqual(process.stdout.readline(), "got it\n")
+                self.assertEqual(process.wait(20), 9)
+
+    def weir_pids(self):
+        """The processes of Weir's binary, the supervisor (the eldest) first."""
+        found = []
+        for pid in self.lab.run(["ip", "netns", "pids", self.lab.app], as_root=True).stdout.split():
+            try:
+                if os.readlink(f"/proc/{pid}/exe") == str(self.lab.binary):
+                    found.append(int(pid))
+            except OSError:
+                pass
+        return sorted(found)
+
+    def signal_weir(self, number):
+        pids = self.weir_pids()
+        self.assertTrue(pids, "no supervisor is running")
+        os.kill(pids[0], number)
+
+    def test_stops_and_continues_as_one(self):
+        process = self.lab.start_weir(["run", "--", "bash", "-c", "echo ready; kill -STOP $$; echo on; exit 4"])
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        self.assertTrue(wait_until(lambda: any(self.stopped(pid) for pid in self.weir_pids()), 10), "Weir did not stop")
+        self.signal_weir(signal.SIGCONT)
+        self.assertEqual(process.stdout.readline(), "on\n")
+        self.assertEqual(process.wait(20), 4)
+
+    @staticmethod
+    def stopped(pid):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+                return stat.read().rpartition(")")[2].split()[0] == "T"
+        except OSError:
+            return False
+
+    def test_what_outlives_the_command_is_killed(self):
+        script = "setsid bash -c 'setsid sleep 3141 >/dev/null 2>&1 </dev/null & exec sleep 3141' >/dev/null 2>&1 </dev/null & echo left"
+        self.assertEqual(self.weir_run("bash", "-c", script).stdout, "left\n")
+        self.assertTrue(wait_until(lambda: not self.sleepers(), 5), "a process outlived its run")
+        # The control: without Weir the same command leaves them behind, so the search finds them.
+        self.lab.run(["bash", "-c", script])
+        found = self.sleepers()
+        self.assertTrue(found)
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+
+    @staticmethod
+    def sleepers():
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    with open(f"/proc/{entry}/cmdline", "rb") as line:
+                        if line.read() == b"sleep\x003141\x00":
+                            found.append(int(entry))
+                except OSError:
+                    pass
+        return found
+
+    def test_servers_of_its_own_on_loopback(self):
+        for address in ("127.0.0.1", "127.0.0.9", "::1"):
+            with self.subTest(address):
+                self.assertEqual(self.weir_run("python3", "-c", SERVE_ITSELF, address).stdout, "200\n")
+
+    def test_loopback_is_not_the_hosts(self):
+        server = self.lab.start(["python3", "-m", "http.server", "--bind", "127.0.0.1", "8099"])
+        self.assertTrue(wait_until(lambda: self.lab.run([*CODE, "http://127.0.0.1:8099/"]).stdout == "200", 10))
+        done = self.lab.weir(["run", "--", *CODE, "http://127.0.0.1:8099/"])
+        self.assertEqual(done.stdout, "000")
+        server.kill()
+
+    def test_publish_lets_the_host_in_at_one_port(self):
+        process = self.lab.start_weir(["run", "--publish", "8081:8080", "--", "python3", "-m", "http.server", "--bind", "127.0.0.1", "8080"])
+        self.assertTrue(wait_until(lambda: self.lab.run([*CODE, "http://127.0.0.1:8081/"]).stdout == "200", 15))
+        self.assertEqual(self.lab.run([*CODE, "http://127.0.0.1:8080/"]).stdout, "000")
+        self.signal_weir(signal.SIGTERM)
+        self.assertEqual(process.wait(20), 143)
+
+    def test_weir_inside_weir_can_only_narrow(self):
+        self.allow(WIKIPEDIA4 + "/32", OTHER4 + "/32")
+        inner = self.lab.user_file("inner.yaml", external_service("inner", [WIKIPEDIA4 + "/32", f"{DENIED4}/32"]))
+        nested = ["weir", "run", "-f", inner, "--", *CODE]
+        self.assertEqual(self.weir_run(*nested, f"https://{WIKIPEDIA4}").stdout, "200")
+        self.assertEqual(self.lab.weir(["run", "--", *nested, f"https://{OTHER4}"]).stdout, "000")
+        self.assertEqual(self.lab.weir(["run", "--", *nested, f"https://{DENIED4}"]).stdout, "000")
+
+    def test_audit_dials_what_is_denied_and_says_so(self):
+        done = self.weir_run(*CODE, f"https://{OTHER4}", options=["--audit"])
+        self.assertEqual(done.stdout, "200")
+        self.assertRegex(done.stderr, rf"(?m)^weir: audit tcp {OTHER4}:443 \(no rule\)")
+
+    def test_records(self):
+        self.allow(WIKIPEDIA4 + "/32")
+        log = self.lab.home / "flows.json"
+        self.lab.weir(["run", "--log", log, "--", "bash", "-c",
+                       f"curl -s -o /dev/null https://{WIKIPEDIA4}/wiki/Main_Page; curl -s https://{OTHER4}; true"])
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        self.assertTrue(records)
+        text = json.dumps(records)
+        self.assertIn(WIKIPEDIA4, text)
+        self.assertIn(OTHER4, text)
+        by_verdict = {verdict: [r for r in records if r["verdict"] == verdict] for verdict in ("allow", "deny")}
+        self.assertEqual([len(found) for found in by_verdict.values()], [1, 1], text)
+        for record in records:
+            for field in ("time", "workload", "pid", "command", "protocol", "verdict", "reason", "generation"):
+                self.assertIn(field, record)
+            self.assertEqual(record["command"], "curl")
+        self.assertIn("default/allowed", by_verdict["allow"][0]["rule"])
+
+    def test_quiet_says_nothing(self):
+        done = self.lab.weir(["run", "-q", "--", *CODE, f"https://{OTHER4}"])
+        self.assertEqual((done.stdout, done.stderr), ("000", ""))
+
+
+class Terminal(LabCase):
+    def setUp(self):
+        super().setUp()
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            argv = self.lab.argv(["bash", "--norc", "--noprofile", "-i"], env={"PS1": "outer> ", "HISTFILE": ""})
+            os.execvp(argv[0], argv)
+        self.addCleanup(self.hang_up)
+        self.expect("outer> ")
+
+    def hang_up(self):
+        os.close(self.fd)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def expect(self, pattern, seconds=15):
+        said, end = "", time.monotonic() + seconds
+        while time.monotonic() < end:
+            if select.select([self.fd], [], [], 0.2)[0]:
+                said += os.read(self.fd, 65536).decode("utf-8", "replace")
+                if re.search(pattern, said):
+                    return said
+        self.fail(f"wanted {pattern!r} on the terminal, got:\n{said}")
+
+    def test_interrupt_ends_the_command_alone(self):
+        self.type("weir run -- sh -c 'echo rea''dy; sleep 100'\n")
+        self.expect("ready\r")
+        self.type("\x03")
+        self.expect("outer> ")
+        self.type("echo status $?\n")
+        self.expect("status 130")
+
+    def test_stop_and_foreground(self):
+        self.type("weir run -- sh -c 'echo rea''dy; read line; echo got $line; exit 7'\n")
+        self.expect("ready\r")
+        self.type("\x1a")
+        self.expect("Stopped(.|\n)*outer> ")
+        self.type("fg\n")
+        self.expect("weir run")
+        self.type("hello\n")
+        self.expect("got hello")
+        self.expect("outer> ")
+        self.type("echo status $?\n")
+        self.expect("status 7")
+
+    def test_an_interactive_shell_with_job_control(self):
+        self.type("weir run -- bash --norc --noprofile -i\n")
+        self.expect(r"outer> ")
+        self.type("PS1='inner> '\n")
+        self.expect(r"\ninner> ")
+        self.type("sleep 100\n")
+        time.sleep(0.3)
+        self.type("\x1a")
+        self.expect(r"Stopped(.|\n)*inner> ")
+        self.type("jobs; kill %1; wait; echo do''ne\n")
+        said = self.expect("done\r")
+        self.assertNotIn("no job control", said)
+        self.type("exit 5\n")
+        self.expect("outer> ")
+        self.type("echo status $?\n")
+        self.expect("status 5")
+
+    def test_typing_into_the_terminal_is_refused(self):
+        probe = self.lab.user_file("type.py", (
+            "import fcntl, struct, sys\n"
+            "for request in (0x5412, 0x541C, 0x5412 | 1 << 32):\n"
+            "    try:\n"
+            "        fcntl.ioctl(0, request & 0xffffffff if request < 1 << 32 else request - (1 << 64), b'\\n')\n"
+            "        print('typed', hex(request))\n"
+            "    except (OSError, OverflowError, ValueError) as error:\n"
+            "        print('refused', hex(request), error)\n"
+            "print('end of ' + 'probe')\n"))
+        self.type(f"weir run -- python3 {probe}\n")
+        said = self.expect("end of probe")
+        self.assertNotIn("typed", said)
+        self.assertIn("refused 0x5412 [Errno 1]", said)
