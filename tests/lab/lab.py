@@ -147,6 +147,8 @@ class Lab:
                                              (self.internet, "down0", "10.77.0.1/24", "fd77::1/64")):
             self.ip(namespace, "address", "add", four, "dev", device)
             self.ip(namespace, "-6", "address", "add", six, "dev", device, "nodad")
+            # Without duplicate address detection, or the first second has no IPv6.
+            command(["ip", "netns", "exec", namespace, "sysctl", "-qw", f"net.ipv6.conf.{device}.accept_dad=0"])
             self.ip(namespace, "link", "set", device, "up")
         for address in ADDRESSES4:
             self.ip(self.internet, "address", "add", address + "/32", "dev", "lo")
@@ -178,6 +180,10 @@ class Lab:
         if line.strip() != "ready":
             self.servers.wait()
             raise LabError("the lab's servers did not start: " + self.servers.stderr.read())
+        for address in (OTHER4, WIKIPEDIA6):
+            ask = [sys.executable, "-c", f"import socket; socket.create_connection(('{address}', 443), 1)"]
+            if not wait_until(lambda ask=ask: self.run(ask, as_root=True).returncode == 0, 20):
+                raise LabError(f"{address} cannot be reached in the lab")
 
     @staticmethod
     def ip(namespace, *words):
@@ -198,7 +204,7 @@ class Lab:
     def environment(self, **more):
         env = {"PATH": f"{self.folder}:{PATH}", "HOME": str(self.home), "USER": "lab", "LOGNAME": "lab", "LANG": "C.UTF-8",
                "TERM": "dumb", "CURL_CA_BUNDLE": str(self.ca), "GIT_SSL_CAINFO": str(self.ca), "SSL_CERT_FILE": str(self.ca),
-               "NODE_EXTRA_CA_CERTS": str(self.ca), "PIP_CERT": str(self.ca), "WEIR_STORE": f"dir:{self.home}/store"}
+               "NODE_EXTRA_CA_CERTS": str(self.ca), "npm_config_cafile": str(self.ca), "PIP_CERT": str(self.ca), "WEIR_STORE": f"dir:{self.home}/store"}
         env.update(more)
         return [f"{key}={value}" for key, value in env.items() if value is not None]
 
