@@ -56,6 +56,20 @@ print("end of " + "probe")
 """
 
 
+def sleepers(seconds):
+    """Processes, anywhere, that are "sleep SECONDS"."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as line:
+                    if line.read() == b"sleep\0%d\0" % seconds:
+                        found.append(int(entry))
+            except OSError:
+                pass
+    return found
+
+
 class Command(LabCase):
     def test_exit_statuses(self):
         for script, status in (("exit 0", 0), ("exit 3", 3), ("exit 255", 255), ("kill -TERM $$", 143), ("kill -KILL $$", 137),
@@ -172,26 +186,13 @@ class Command(LabCase):
     def test_what_outlives_the_command_is_killed(self):
         script = "setsid bash -c 'setsid sleep 3141 >/dev/null 2>&1 </dev/null & exec sleep 3141' >/dev/null 2>&1 </dev/null & echo left"
         self.assertEqual(self.weir_run("bash", "-c", script).stdout, "left\n")
-        self.assertTrue(wait_until(lambda: not self.sleepers(), 5), "a process outlived its run")
+        self.assertTrue(wait_until(lambda: not sleepers(3141), 5), "a process outlived its run")
         # The control: without Weir the same command leaves them behind, so the search finds them.
         self.lab.run(["bash", "-c", script])
-        found = self.sleepers()
+        found = sleepers(3141)
         self.assertTrue(found)
         for pid in found:
             os.kill(pid, signal.SIGKILL)
-
-    @staticmethod
-    def sleepers():
-        found = []
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    with open(f"/proc/{entry}/cmdline", "rb") as line:
-                        if line.read() == b"sleep\x003141\x00":
-                            found.append(int(entry))
-                except OSError:
-                    pass
-        return found
 
     def test_servers_of_its_own_on_loopback(self):
         for address in ("127.0.0.1", "127.0.0.9", "::1"):
@@ -276,8 +277,8 @@ class Terminal(LabCase):
         self.fail(f"wanted {pattern!r} on the terminal, got:\n{said}")
 
     def test_interrupt_ends_the_command_alone(self):
-        self.type("weir run -- sh -c 'echo rea''dy; sleep 100'\n")
-        self.expect("ready\r")
+        self.type("weir run -- sh -c 'exec sleep 2719'\n")
+        self.assertTrue(wait_until(lambda: sleepers(2719), 15))
         self.type("\x03")
         self.expect("outer> ")
         self.type("echo status $?\n")
@@ -301,8 +302,8 @@ class Terminal(LabCase):
         self.expect(r"bash-[0-9.]+\$ ")
         self.type("PS1='inner> '\n")
         self.expect(r"\ninner> ")
-        self.type("sleep 100\n")
-        time.sleep(0.3)
+        self.type("sleep 2720\n")
+        self.assertTrue(wait_until(lambda: sleepers(2720), 15))
         self.type("\x1a")
         self.expect(r"Stopped(.|\n)*inner> ")
         self.type("jobs; kill %1; wait; echo do''ne\n")
