@@ -95,17 +95,17 @@ static int validate(struct reading *r, enum weir_kind kind, const struct weir_no
         return v.result;
 }
 
-/* Shape first; what has no shape cannot be validated. @ret_kind is set if 0 comes back and no error was added. */
+/* Shape first; values of the wrong type cannot be validated, fields too many do not hinder. @ret_kind is set if 0 comes back and no error was added. */
 static int judge(struct reading *r, const struct weir_node *root, enum weir_kind *ret_kind)
 {
         struct weir_place place = { .path = r->path }, spec_place = { .path = r->path, .field = "spec" };
         const struct weir_node *kind = weir_node_get(root, "kind"), *spec = weir_node_get(root, "spec");
         const struct weir_kind_info *info;
-        size_t before = r->errors->total;
+        bool sound, spec_sound = true;
         char text[256];
         int e;
 
-        e = weir_schema_check(&weir_schema_resource, root, &place, r->errors, r->warnings);
+        e = weir_schema_check(&weir_schema_resource, root, &place, r->errors, r->warnings, &sound);
         if (e < 0 || root->type != WEIR_NODE_MAPPING)
                 return e;
         if (!kind || kind->type != WEIR_NODE_SCALAR)
@@ -116,8 +116,8 @@ static int judge(struct reading *r, const struct weir_node *root, enum weir_kind
                 return complain(r, kind, "kind", text);
         }
         if (spec)
-                e = weir_schema_check(weir_schema_spec(*ret_kind), spec, &spec_place, r->errors, r->warnings);
-        if (e < 0 || r->errors->total > before)
+                e = weir_schema_check(weir_schema_spec(*ret_kind), spec, &spec_place, r->errors, r->warnings, &spec_sound);
+        if (e < 0 || !sound || !spec_sound)
                 return e;
         e = check_api_version(r, info, weir_node_get(root, "apiVersion"));
         if (e == 0)

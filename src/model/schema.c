@@ -147,9 +147,10 @@ int weir_place_add(struct weir_errs *list, const struct weir_place *place, const
 
 struct walk {
         struct weir_errs *errors, *warnings;
+        size_t unknown; /* errors that are no more than a field too much */
 };
 
-static int check_message(const struct walk *w, const struct weir_message *message, const struct weir_node *node, const struct weir_place *place);
+static int check_message(struct walk *w, const struct weir_message *message, const struct weir_node *node, const struct weir_place *place);
 
 static struct weir_place below(const struct weir_place *place, const char *name, long index)
 {
@@ -181,7 +182,7 @@ static bool looks_like_text(const struct weir_node *node)
         return *end != '\0' || end == text;
 }
 
-static int check_text(const struct walk *w, const struct weir_node *node, const struct weir_place *place)
+static int check_text(struct walk *w, const struct weir_node *node, const struct weir_place *place)
 {
         char quoted[160];
 
@@ -201,7 +202,7 @@ static bool is_decimal(const char *text)
         return *text != '\0' && strspn(text, "0123456789") == strlen(text) && (text[0] != '0' || text[1] == '\0');
 }
 
-static int check_number(const struct walk *w, const struct weir_node *node, const struct weir_place *place)
+static int check_number(struct walk *w, const struct weir_node *node, const struct weir_place *place)
 {
         char quoted[160];
 
@@ -215,7 +216,7 @@ static int check_number(const struct walk *w, const struct weir_node *node, cons
         return 0;
 }
 
-static int check_enum(const struct walk *w, const struct weir_field *field, const struct weir_node *node, const struct weir_place *place)
+static int check_enum(struct walk *w, const struct weir_field *field, const struct weir_node *node, const struct weir_place *place)
 {
         char quoted[160];
 
@@ -230,7 +231,7 @@ static int check_enum(const struct walk *w, const struct weir_field *field, cons
                               weir_go_quote(node->text, quoted, sizeof(quoted)), field->enum_name);
 }
 
-static int check_map(const struct walk *w, const struct weir_node *node, const struct weir_place *place, bool numbers)
+static int check_map(struct walk *w, const struct weir_node *node, const struct weir_place *place, bool numbers)
 {
         int r = 0;
 
@@ -247,7 +248,7 @@ static int check_map(const struct walk *w, const struct weir_node *node, const s
         return r;
 }
 
-static int check_list(const struct walk *w, const struct weir_field *field, const struct weir_node *node, const struct weir_place *place)
+static int check_list(struct walk *w, const struct weir_field *field, const struct weir_node *node, const struct weir_place *place)
 {
         int r = 0;
 
@@ -265,7 +266,7 @@ static int check_list(const struct walk *w, const struct weir_field *field, cons
         return r;
 }
 
-static int check_field(const struct walk *w, const struct weir_field *field, const struct weir_node *value, const struct weir_place *place)
+static int check_field(struct walk *w, const struct weir_field *field, const struct weir_node *value, const struct weir_place *place)
 {
         if (weir_node_is_null(value))
                 return 0;
@@ -299,7 +300,7 @@ static const struct weir_field *find_field(const struct weir_message *message, c
         return NULL;
 }
 
-static int check_message(const struct walk *w, const struct weir_message *message, const struct weir_node *node, const struct weir_place *place)
+static int check_message(struct walk *w, const struct weir_message *message, const struct weir_node *node, const struct weir_place *place)
 {
         char quoted[160];
         int r = 0;
@@ -311,6 +312,7 @@ static int check_message(const struct walk *w, const struct weir_message *messag
                 const struct weir_field *field = find_field(message, key->text);
                 struct weir_place p = below(place, key->text, -1);
 
+                w->unknown += !field;
                 if (!field)
                         r = weir_place_add(w->errors, &p, key, NULL, "unknown field %s in %s",
                                            weir_go_quote(key->text, quoted, sizeof(quoted)), message->name);
@@ -323,11 +325,15 @@ static int check_message(const struct walk *w, const struct weir_message *messag
 }
 
 int weir_schema_check(const struct weir_message *message, const struct weir_node *node, const struct weir_place *place,
-                      struct weir_errs *errors, struct weir_errs *warnings)
+                      struct weir_errs *errors, struct weir_errs *warnings, bool *ret_sound)
 {
         struct walk w = { .errors = errors, .warnings = warnings };
+        size_t before = errors->total;
+        int r;
 
-        return check_message(&w, message, node, place);
+        r = check_message(&w, message, node, place);
+        *ret_sound = errors->total - before == w.unknown;
+        return r;
 }
 
 const struct weir_node *weir_schema_get(const struct weir_message *message, const struct weir_node *node, const char *name)

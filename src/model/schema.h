@@ -52,10 +52,11 @@ struct weir_place {
 /**
  * weir_schema_check() - whether @node has the shape of @message
  * Adds every unknown field, wrong type and unknown name of an enum to @errors, and quoted numbers to @warnings (may be NULL).
+ * @ret_sound: whether every value that the tables know has its type, so that it may be read: unknown fields leave that true
  * Return: 0 (look at @errors); -ENOMEM
  */
 WEIR_MUST int weir_schema_check(const struct weir_message *message, const struct weir_node *node, const struct weir_place *place,
-                                struct weir_errs *errors, struct weir_errs *warnings);
+                                struct weir_errs *errors, struct weir_errs *warnings, bool *ret_sound);
 
 /* The value of a field under its name or its alias; NULL if absent or null. */
 const struct weir_node *weir_schema_get(const struct weir_message *message, const struct weir_node *node, const char *name);
