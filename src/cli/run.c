@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -208,6 +209,7 @@ static int start(struct run *run, struct weir_err *err)
                 .resources = run->options.files.n ? &run->resources : NULL,
                 .dns = run->options.dns,
                 .audit = run->options.audit,
+                .log_answers = run->log_fd >= 0,
                 .publish = run->options.publish,
                 .n_publish = run->options.n_publish,
                 .sink = run->sink,
@@ -221,10 +223,23 @@ static int start(struct run *run, struct weir_err *err)
         return weir_workload_start(run->loop, &options, &run->workload, err);
 }
 
+/* Each flow takes two descriptors, and pipes while bytes wait: as many as the machine lets this user have. Only once the
+ * command has started, which keeps the limit it was given. */
+static void raise_descriptors(void)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+                return;
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int follow(struct run *run, struct weir_err *err)
 {
         int r;
 
+        raise_descriptors();
         run->signal_fd = weir_signals_open();
         if (run->signal_fd < 0)
                 return weir_err_set(err, run->signal_fd, "cannot handle signals: %s", strerror(-run->signal_fd));

@@ -212,6 +212,11 @@ void weir_sink_flush(struct weir_sink *sink)
                 output_flush(&sink->denials.out);
 }
 
+bool weir_sink_pending(const struct weir_sink *sink)
+{
+        return sink->log.queue.length > sink->log.done || sink->denials.out.queue.length > sink->denials.out.done;
+}
+
 void weir_sink_release(struct weir_sink *sink)
 {
         denials_flush(&sink->denials);

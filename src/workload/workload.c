@@ -23,6 +23,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/strutil.h"
+#include "base/time.h"
 #include "dns/resolver.h"
 #include "event/loop.h"
 #include "model/resource.h"
@@ -36,6 +37,8 @@
 #define RESOLVERS_MAX 8
 /* Of what the boundary rejected, so that a flood cannot hold up the loop: the rest waits for the next turn. */
 #define REJECTED_PER_TURN 64
+/* How often a log that was full, or a terminal that was raw, is tried again. */
+#define FLUSH_NS (100 * WEIR_MS)
 
 struct weir_workload {
         struct weir_loop *loop;
@@ -47,6 +50,7 @@ struct weir_workload {
         struct weir_policy *policy;
         struct weir_store *store;
         struct weir_sink *sink;
+        struct weir_timer *flush;
         struct weir_addr *self;
         size_t n_self;
         uint64_t generation, flow_id;
@@ -72,6 +76,17 @@ static void hand_on(void *context, struct weir_record *record)
         if (record->generation == 0)
                 record->generation = w->generation;
         weir_sink_record(w->sink, record);
+        if (weir_sink_pending(w->sink))
+                weir_timer_set(w->flush, weir_loop_now(w->loop) + FLUSH_NS);
+}
+
+static void on_flush(void *context)
+{
+        struct weir_workload *w = context;
+
+        weir_sink_flush(w->sink);
+        if (weir_sink_pending(w->sink))
+                weir_timer_set(w->flush, weir_loop_now(w->loop) + FLUSH_NS);
 }
 
 static void opened(void *context)
@@ -259,6 +274,7 @@ static int start_resolver(struct weir_workload *w, const struct weir_workload_op
                 .mode = options->dns,
                 .upstreams = upstreams,
                 .n_upstreams = n,
+                .log_answers = options->log_answers,
         };
 
         return weir_resolver_new(w->loop, &resolver, &resolver_ops, w, &w->resolver);
@@ -340,7 +356,7 @@ static struct weir_workload *workload_new(struct weir_loop *loop, const struct w
         w->notice = options->notice;
         w->context = options->context;
         w->watch_fd = w->rejected_fd = -1;
-        if (!w->name || !w->namespace_) {
+        if (!w->name || !w->namespace_ || weir_timer_new(loop, on_flush, w, &w->flush) < 0) {
                 weir_workload_free(w);
                 return NULL;
         }
@@ -407,6 +423,7 @@ void weir_workload_free(struct weir_workload *w)
         weir_resolver_free(w->resolver);
         if (w->ops)
                 w->ops->free(w->capture);
+        weir_timer_free(w->flush);
         weir_policy_unref(w->policy);
         free(w->last_problem);
         free(w->self);
