@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way to the destination: a socket in the host's namespace, connecting until a deadline. Only after the verdict. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "event/loop.h"
+#include "relay/internal.h"
+
+static enum weir_reason dial_error_reason(int error)
+{
+        switch (error) {
+        case ECONNREFUSED:
+        case ECONNRESET:
+                return WEIR_REASON_UPSTREAM_REFUSED;
+        case ETIMEDOUT:
+                return WEIR_REASON_UPSTREAM_TIMEOUT;
+        case EMFILE:
+        case ENFILE:
+        case ENOMEM:
+        case ENOBUFS:
+        case EADDRNOTAVAIL: /* no local port is left */
+        case EAGAIN:
+                return WEIR_REASON_LIMIT_MEMORY;
+        default:
+                return WEIR_REASON_UPSTREAM_UNREACHABLE;
+        }
+}
+
+static void set_nodelay(int fd)
+{
+        const int on = 1;
+
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+/* Both sockets are watched from here on, once for life: edges say what each can do. */
+static void await_connect(struct weir_flow *flow)
+{
+        struct weir_relay *relay = flow->relay;
+
+        flow->state = WEIR_FLOW_DIAL;
+        weir_timer_set(flow->timer, weir_loop_now(relay->loop) + relay->options.connect_timeout_ms * UINT64_C(1000000));
+        if (weir_flow_watch(flow, WEIR_DOWN) < 0 || weir_flow_watch(flow, WEIR_UP) < 0)
+                weir_flow_close(flow, WEIR_REASON_LIMIT_MEMORY);
+}
+
+void weir_dial_adopt(struct weir_flow *flow, int fd)
+{
+        flow->half[WEIR_UP].fd = fd;
+        set_nodelay(fd);
+        set_nodelay(flow->half[WEIR_DOWN].fd);
+        await_connect(flow);
+}
+
+void weir_dial(struct weir_flow *flow)
+{
+        struct weir_relay *relay = flow->relay;
+        struct sockaddr_storage sa;
+        socklen_t length = weir_addr_to_sockaddr(&flow->dialled, flow->dialled_port, &sa);
+        int fd, r;
+
+        fd = relay->sys->socket(sa.ss_family);
+        if (fd < 0) {
+                flow->verdict = WEIR_VERDICT_DENY;
+                flow->audit = false;
+                weir_flow_close(flow, fd == -EAFNOSUPPORT ? WEIR_REASON_UPSTREAM_UNREACHABLE : dial_error_reason(-fd));
+                return;
+        }
+        relay->ops.opened(relay->context);
+        r = relay->sys->connect(fd, (const struct sockaddr *)&sa, length);
+        if (r < 0 && r != -EINPROGRESS) {
+                flow->half[WEIR_UP].fd = fd;
+                weir_flow_close(flow, dial_error_reason(-r));
+                return;
+        }
+        weir_dial_adopt(flow, fd);
+}
+
+void weir_dial_event(struct weir_flow *flow)
+{
+        struct weir_half *up = &flow->half[WEIR_UP];
+        int error = 0;
+        socklen_t length = sizeof(error);
+
+        if (getsockopt(up->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
+                error = errno;
+        if (error != 0) {
+                weir_flow_close(flow, dial_error_reason(error));
+                return;
+        }
+        /* Watching a socket that is connecting may report EPOLLHUP early; only EPOLLOUT says that it is connected. */
+        if (!up->writable)
+                return;
+        weir_timer_set(flow->timer, 0);
+        flow->state = WEIR_FLOW_MOVE;
+        weir_move(flow);
+}
