@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inside of a dir: store, shared by the files of store/ alone.
+ * A store in a folder, private to store/:
  *
- *   PATH/external-service/default/wikipedia-ext.yaml    one resource
- *   PATH/revision                                       one counter for the whole store, decimal
- *   PATH/.lock                                          held by whoever writes, flock(2)
- *   PATH/.../.tmp-*                                     being written; left behind by a writer that was killed
+ *   PATH/external-service/NAMESPACE/NAME.yaml
+ *   PATH/service-entry/NAMESPACE/NAME.yaml
+ *   PATH/revision          the counter of the whole store, in decimal
+ *   PATH/.lock             locked by whoever writes
+ *   PATH/.resource.tmp, PATH/.revision.tmp    what is being written
  *
- * Everything is opened below the descriptor of PATH, component by component, never through a symbolic link.
+ * Everything is reached from the descriptor of PATH, one component at a time, and never through a symbolic link.
  */
 #pragma once
 
@@ -16,42 +17,90 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
-#include "store/store.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "base/strutil.h"
+#include "model/resource.h"
 
 #define WEIR_DIR_SUFFIX ".yaml"
-#define WEIR_DIR_TEMPORARY ".tmp-"
-#define WEIR_DIR_LOCK ".lock"
 #define WEIR_DIR_REVISION "revision"
-
-struct weir_store {
-        char *path;    /* absolute */
-        int root;      /* the folder; -1 while it does not exist */
-        bool was_there;
-        int inotify;   /* -1 until watched */
-};
-
-/* One subfolder of @parent, opened; -ENOENT, -ELOOP for a symbolic link, -ENOTDIR. */
-WEIR_MUST int weir_dir_enter(int parent, const char *name);
-/* Whether a name may be one of a namespace or, without its suffix, of a resource: no path, not hidden. */
-bool weir_dir_name_fits(const char *name);
-/* "NAME.yaml" into @buf; -ENAMETOOLONG. */
-WEIR_MUST int weir_dir_file_name(const char *name, char buf[static 256]);
+/* A file name has at most 255 bytes (NAME_MAX), the suffix included. */
+#define WEIR_DIR_NAME_MAX 250
+#define WEIR_DIR_FILE_STRLEN 256
+#define WEIR_DIR_ENTRIES_MAX 100000 /* in one folder */
+#define WEIR_DIR_REVISION_MAX INT64_MAX
 
 /**
- * weir_dir_load() - one file as a resource with namespace filled
- * @folder: of the namespace
- * @errors: located complaints, if it is broken or contradicts its path
- *
- * Return: 0; WEIR_EINVALID with @errors; -errno
+ * struct weir_watch - what tells that a store changed
+ * @fd:       inotify; -1 before anybody asked
+ * @parent:   watch of the folder above PATH, which alone hears that PATH is removed; -1 if none
+ * @ancestor: while PATH does not exist, watch of the nearest folder above it that does; else -1
+ * @awaited:  what must appear in @ancestor
+ * @error:    the last attempt to watch a folder failed with this; 0 if all are watched
  */
-WEIR_MUST int weir_dir_load(const struct weir_store *store, int folder, enum weir_kind kind, const char *namespace_, const char *name,
+struct weir_watch {
+        int fd;
+        int parent, ancestor;
+        char *awaited;
+        int error;
+};
+
+/**
+ * struct weir_store - a store, which in this version is a folder
+ * @path:   as the person named it, made absolute; for messages, and to find the folder the first time
+ * @fd:     the folder; -1 as long as it does not exist
+ * @digest: of what the last snapshot read; "" before the first
+ */
+struct weir_store {
+        char *path;
+        int fd;
+        unsigned lock_wait_ms;
+        char digest[WEIR_SHA256_STRLEN];
+        struct weir_watch watch;
+};
+
+/* dir.c */
+
+/* Opens the folder at @store->path if that is not done yet. -ENOENT (with @err) if it does not exist. */
+WEIR_MUST int weir_dir_enter(struct weir_store *store, struct weir_err *err);
+/* Makes the folder and those above it; no error if it exists. */
+WEIR_MUST int weir_dir_make(const char *path, struct weir_err *err);
+/* A folder inside, never through a symbolic link; -ENOENT, -ELOOP, -ENOTDIR, -errno. */
+WEIR_MUST int weir_dir_open_folder(int fd, const char *name, int *ret_fd);
+/* A regular file inside, never through a symbolic link and never waiting; -ENXIO if it is something else. */
+WEIR_MUST int weir_dir_open_file(int fd, const char *name, int *ret_fd);
+/* What the folder holds, sorted, without names that begin with a dot. -E2BIG over WEIR_DIR_ENTRIES_MAX. */
+WEIR_MUST int weir_dir_list(int fd, struct weir_strv *names);
+/* Whether @text can be the name of a resource or namespace: of "a-z0-9.-", a letter or digit at both ends, not too long. */
+bool weir_dir_is_name(const char *text);
+/* Fills @err with @path and the line for -errno @r. Returns @r. */
+int weir_dir_fail(struct weir_err *err, int r, const char *path);
+void weir_dir_set_path(struct weir_err *err, const char *path);
+
+/* dir_read.c */
+
+/* One resource out of the folder of its namespace, checked against its place. Errors are added to @errors: WEIR_EINVALID. */
+WEIR_MUST int weir_dir_load(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name, int folder,
                             struct weir_resource **ret_resource, struct weir_errs *errors);
+/**
+ * weir_dir_pass() - go through the whole store once
+ * @list:   resources are appended, in no order that matters; NULL if only the digest is wanted
+ * @errors: what is broken
+ *
+ * While the store is watched, each folder is watched before it is read.
+ * Return: 0; -ENOMEM
+ */
+WEIR_MUST int weir_dir_pass(struct weir_store *store, struct weir_resources *list, struct weir_errs *errors,
+                            char ret_digest[static WEIR_SHA256_STRLEN]);
 
-/* Calls @visit for every namespace folder of every kind, opened; stops at what is below 0. */
-WEIR_MUST int weir_dir_each_folder(const struct weir_store *store,
-                                   int (*visit)(void *context, enum weir_kind kind, const char *namespace_, int folder), void *context);
+/* The folder of a namespace in an entered store. -ENOENT; another -errno with @err. */
+WEIR_MUST int weir_dir_open_namespace(struct weir_store *store, enum weir_kind kind, const char *namespace_, int *ret_fd,
+                                      struct weir_err *err);
+int weir_dir_not_found(struct weir_err *err, enum weir_kind kind, const char *name); /* returns WEIR_ENOTFOUND */
 
-/* Opens the root if it has appeared. Return: whether it is open now. */
-bool weir_dir_appear(struct weir_store *store);
-/* -ESTALE if the folder that was opened has been removed. */
-WEIR_MUST int weir_dir_alive(const struct weir_store *store);
+/* watch.c */
+
+void weir_watch_folder(struct weir_store *store, int fd); /* failure is kept in @store->watch.error */
+void weir_watch_entered(struct weir_store *store);        /* the folder was just opened */
+void weir_watch_missing(struct weir_store *store);        /* the folder is not there (yet) */
+void weir_watch_close(struct weir_store *store);

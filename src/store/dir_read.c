@@ -1,247 +1,424 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading a dir: store: single resources, and snapshots of all. What is broken is told and left out, never guessed. */
-#include <dirent.h>
+/*
+ * Reading a store.
+ *
+ * Theory of operation
+ *
+ * A reader takes no lock: a file is replaced by rename, so whoever opens it has the old one or the new one whole. One
+ * pass goes over kinds, namespaces and files in the order of their names. For each file the content goes into the
+ * digest, and if resources are wanted, it is parsed and compared with its place. What is broken becomes an error that
+ * names the file, and the pass goes on; the errors go into the digest too, so that a file whose permissions are mended
+ * counts as a change.
+ *
+ * What is not the store's is passed over: names that begin with a dot (.git, temporary files, the lock), in the folder
+ * of a namespace whatever does not end in .yaml, and in the folder of the store whatever is not the folder of a kind.
+ * What looks like a resource at the wrong place is an error: silence would leave a person wondering.
+ *
+ * While the store is watched, each folder is watched before it is listed: what appears later is told by the watch,
+ * what was there before is seen by the pass.
+ */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/err.h"
+#include "base/buf.h"
 #include "base/fd.h"
-#include "base/strutil.h"
 #include "store/dir.h"
+#include "store/store.h"
 
-struct located {
-        char path[256];
-};
-
-/* As a person finds it: PATH/type/namespace/name.yaml. */
-static struct located locate(const struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *file)
-{
-        struct located l;
-
-        (void)snprintf(l.path, sizeof(l.path), "%s/%s/%s/%s", store->path, weir_kind_info(kind)->type, namespace_, file);
-        return l;
-}
-
-static int complain(struct weir_errs *errors, const char *path, unsigned line, int code, const char *text)
-{
-        struct weir_err err = { .code = code, .line = line };
-        int r;
-
-        (void)snprintf(err.path, sizeof(err.path), "%s", path);
-        (void)snprintf(err.text, sizeof(err.text), "%s", text);
-        r = weir_errs_add(errors, &err);
-        return r < 0 ? r : WEIR_EINVALID;
-}
-
-/* A regular file only: a FIFO would hang, a link would lead away. */
-static int read_file(int folder, const char *file, char **ret, size_t *ret_n)
-{
-        weir_auto_close int fd = openat(folder, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        struct stat st;
-
-        if (fd < 0 || fstat(fd, &st) < 0)
-                return -errno;
-        if (!S_ISREG(st.st_mode))
-                return -EINVAL;
-        return weir_fd_slurp(fd, WEIR_DOCUMENT_BYTES_MAX + 4096, ret, ret_n);
-}
-
-/* Whether the one resource of a file is what its path says. */
-static int check_path(const struct weir_resources *list, enum weir_kind kind, const char *namespace_, const char *name, const char *path,
-                      struct weir_errs *errors)
-{
-        const struct weir_resource *resource;
-        char text[512];
-
-        if (list->n != 1)
-                return complain(errors, path, 0, WEIR_EINVALID, list->n == 0 ? "the file holds no resource" : "the file holds more than one resource");
-        resource = list->items[0];
-        if (resource->kind == kind && weir_streq(resource->name, name) &&
-            (resource->namespace_[0] == '\0' || weir_streq(resource->namespace_, namespace_)))
-                return 0;
-        (void)snprintf(text, sizeof(text), "holds %s %.200s/%.200s, which belongs into another file", weir_kind_info(resource->kind)->kind,
-                       resource->namespace_[0] ? resource->namespace_ : namespace_, resource->name);
-        return complain(errors, path, resource->line, WEIR_EINVALID, text);
-}
-
-int weir_dir_load(const struct weir_store *store, int folder, enum weir_kind kind, const char *namespace_, const char *name,
-                  struct weir_resource **ret_resource, struct weir_errs *errors)
-{
-        weir_auto_free char *bytes = NULL;
-        struct weir_resources list = { 0 };
-        struct located at;
-        char file[256];
-        size_t n;
-        int r;
-
-        r = weir_dir_file_name(name, file);
-        if (r < 0)
-                return r;
-        at = locate(store, kind, namespace_, file);
-        r = read_file(folder, file, &bytes, &n);
-        if (r == -ENOENT || r == -ENOMEM)
-                return r;
-        if (r < 0) {
-                char text[128];
-
-                (void)snprintf(text, sizeof(text), "cannot be read: %s",
-                               r == -ELOOP ? "it is a symbolic link" : r == -EINVAL ? "it is not a regular file" : strerror(-r));
-                return complain(errors, at.path, 0, r, text);
-        }
-        r = weir_resources_read(bytes, n, at.path, &list, errors, NULL);
-        if (r == 0)
-                r = check_path(&list, kind, namespace_, name, at.path, errors);
-        if (r == 0)
-                r = weir_resource_with(list.items[0], namespace_, NULL, ret_resource);
-        weir_resources_clear(&list);
-        return r;
-}
-
-static int each_namespace(int type_folder, enum weir_kind kind, int (*visit)(void *context, enum weir_kind kind, const char *namespace_, int folder),
-                          void *context)
-{
-        int copy = openat(type_folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-        DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-        const struct dirent *entry;
-
-        if (!dir) {
-                r = -errno;
-                if (copy >= 0)
-                        (void)close(copy);
-                return r;
-        }
-        while (r == 0 && (errno = 0, entry = readdir(dir))) {
-                weir_auto_close int folder = -1;
-
-                if (!weir_dir_name_fits(entry->d_name))
-                        continue;
-                folder = weir_dir_enter(type_folder, entry->d_name);
-                /* Files and links beside the namespaces are not ours; one that has just gone is no error. */
-                if (folder == -ENOTDIR || folder == -ELOOP || folder == -ENOENT)
-                        continue;
-                r = folder < 0 ? folder : visit(context, kind, entry->d_name, folder);
-        }
-        if (r == 0)
-                r = -errno;
-        (void)closedir(dir);
-        return r;
-}
-
-int weir_dir_each_folder(const struct weir_store *store, int (*visit)(void *context, enum weir_kind kind, const char *namespace_, int folder),
-                         void *context)
-{
-        int r = 0;
-
-        for (unsigned kind = 0; kind < WEIR_KIND_COUNT && r == 0 && store->root >= 0; kind++) {
-                weir_auto_close int folder = weir_dir_enter(store->root, weir_kind_info((enum weir_kind)kind)->type);
-
-                if (folder == -ENOENT)
-                        continue;
-                r = folder < 0 ? folder : each_namespace(folder, (enum weir_kind)kind, visit, context);
-        }
-        return r;
-}
-
-struct snapshot {
-        const struct weir_store *store;
+/* @list is NULL when only the digest is wanted; then nothing is parsed. */
+struct pass {
+        struct weir_store *store;
         struct weir_resources *list;
         struct weir_errs *errors;
+        struct weir_buf digest;
 };
 
-/* @name without its suffix into @buf, if the file is one of ours. Editors' copies and what is being written are not. */
-static bool resource_name(const char *file, char buf[static 256])
+WEIR_DEFINE_CLEANUP(resource, struct weir_resource *, weir_resource_unref)
+
+/* Errors in what a file says follow from its content, which is in the digest. Returns WEIR_EINVALID or -ENOMEM. */
+static int add_content_error(struct weir_errs *errors, const char *path, unsigned line, const char *text)
+{
+        struct weir_err err = { .line = line };
+
+        if (!text)
+                return -ENOMEM;
+        weir_dir_set_path(&err, path);
+        (void)weir_err_set(&err, WEIR_EINVALID, "%s", text);
+        return weir_errs_add(errors, &err) < 0 ? -ENOMEM : WEIR_EINVALID;
+}
+
+/* Errors of the place go into the digest themselves. Returns WEIR_EINVALID or -ENOMEM. */
+static int add_error(struct pass *pass, const struct weir_err *err)
+{
+        weir_buf_printf(&pass->digest, "! %s %s\n", err->path, err->text);
+        return weir_errs_add(pass->errors, err) < 0 ? -ENOMEM : WEIR_EINVALID;
+}
+
+static int add_text(struct pass *pass, const char *path, const char *text)
+{
+        struct weir_err err = { 0 };
+
+        if (!text)
+                return -ENOMEM;
+        weir_dir_set_path(&err, path);
+        (void)weir_err_set(&err, WEIR_EINVALID, "%s", text);
+        return add_error(pass, &err);
+}
+
+static int add_errno(struct pass *pass, const char *path, int r)
+{
+        struct weir_err err = { 0 };
+
+        (void)weir_dir_fail(&err, r, path);
+        return add_error(pass, &err);
+}
+
+/* Nothing in a file may say that it is another resource than the one its path names. */
+static int check_place(const struct weir_resource *resource, enum weir_kind kind, const char *namespace_, const char *name,
+                       const char *path, struct weir_errs *errors)
+{
+        weir_auto_free char *text = NULL;
+
+        if (resource->kind != kind)
+                text = weir_asprintf("its kind is %s, but the folder is for %s", weir_kind_info(resource->kind)->kind,
+                                     weir_kind_info(kind)->kind);
+        else if (!weir_streq(resource->name, name))
+                text = weir_asprintf("metadata.name is \"%s\", but the file is called %s" WEIR_DIR_SUFFIX, resource->name, name);
+        else if (resource->namespace_[0] && !weir_streq(resource->namespace_, namespace_))
+                text = weir_asprintf("metadata.namespace is \"%s\", but the folder is that of %s", resource->namespace_, namespace_);
+        else
+                return 0;
+        return add_content_error(errors, path, resource->line, text);
+}
+
+/* A file made by hand needs no namespace, and has no version until it is written by a command: "0". */
+static int fill(struct weir_resource *resource, const char *namespace_, struct weir_resource **ret_resource)
+{
+        if (resource->namespace_[0] && resource->resource_version[0]) {
+                *ret_resource = weir_resource_ref(resource);
+                return 0;
+        }
+        return weir_resource_with(resource, namespace_, resource->resource_version[0] ? NULL : "0", ret_resource);
+}
+
+static int parse(const char *bytes, size_t n, enum weir_kind kind, const char *namespace_, const char *name, const char *path,
+                 struct weir_resource **ret_resource, struct weir_errs *errors)
+{
+        struct weir_resources found = { 0 };
+        int r;
+
+        r = weir_resources_read(bytes, n, path, &found, errors, NULL);
+        if (r == 0 && found.n != 1)
+                r = add_content_error(errors, path, 0,
+                                      found.n ? "holds several resources: in a store each has a file of its own" :
+                                                "holds no resource: fill it or remove it");
+        if (r == 0)
+                r = check_place(found.items[0], kind, namespace_, name, path, errors);
+        if (r == 0)
+                r = fill(found.items[0], namespace_, ret_resource);
+        weir_resources_clear(&found);
+        return r;
+}
+
+static int slurp(int folder, const char *file, char **ret_bytes, size_t *ret_n)
+{
+        weir_auto_close int fd = -1;
+        int r;
+
+        r = weir_dir_open_file(folder, file, &fd);
+        if (r < 0)
+                return r;
+        return weir_fd_slurp(fd, WEIR_DOCUMENT_BYTES_MAX, ret_bytes, ret_n);
+}
+
+static char *path_of(const struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *file)
+{
+        return weir_asprintf("%s/%s/%s/%s", store->path, weir_kind_info(kind)->type, namespace_, file);
+}
+
+/* -ENOENT if there is no such file; WEIR_EINVALID if it is broken. */
+static int load(struct pass *pass, enum weir_kind kind, const char *namespace_, const char *file, int folder,
+                struct weir_resource **ret_resource)
+{
+        weir_auto_free char *path = path_of(pass->store, kind, namespace_, file);
+        weir_auto_free char *name = strndup(file, strlen(file) - strlen(WEIR_DIR_SUFFIX));
+        weir_auto_free char *bytes = NULL;
+        char hash[WEIR_SHA256_STRLEN];
+        size_t n = 0;
+        int r;
+
+        if (!path || !name)
+                return -ENOMEM;
+        if (!weir_dir_is_name(name))
+                return add_text(pass, path, "a resource has no such name: use a-z, 0-9, - and . only, at most 250 of them");
+        r = slurp(folder, file, &bytes, &n);
+        if (r == -ENOENT || r == -ENOMEM)
+                return r;
+        if (r == -EFBIG)
+                return add_text(pass, path, "is larger than 1 MiB, which no resource is");
+        if (r < 0)
+                return add_errno(pass, path, r);
+        weir_sha256_hex(bytes, n, hash);
+        weir_buf_printf(&pass->digest, "%s %s\n", path, hash);
+        return ret_resource ? parse(bytes, n, kind, namespace_, name, path, ret_resource, pass->errors) : 0;
+}
+
+int weir_dir_load(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name, int folder,
+                  struct weir_resource **ret_resource, struct weir_errs *errors)
+{
+        weir_auto_free char *file = weir_asprintf("%s" WEIR_DIR_SUFFIX, name);
+        struct pass pass = { .store = store, .errors = errors };
+        int r;
+
+        if (!file)
+                return -ENOMEM;
+        r = load(&pass, kind, namespace_, file, folder, ret_resource);
+        weir_buf_clear(&pass.digest);
+        return r;
+}
+
+static bool has_suffix(const char *file)
 {
         size_t n = strlen(file), suffix = strlen(WEIR_DIR_SUFFIX);
 
-        if (file[0] == '.' || n <= suffix || n >= 256 || !weir_streq(file + n - suffix, WEIR_DIR_SUFFIX))
-                return false;
-        memcpy(buf, file, n - suffix);
-        buf[n - suffix] = '\0';
-        return true;
+        return n > suffix && weir_streq(file + n - suffix, WEIR_DIR_SUFFIX);
 }
 
-static int snapshot_file(struct snapshot *s, enum weir_kind kind, const char *namespace_, int folder, const char *name)
+/* Broken is not the end of a pass. */
+static int go_on(int r)
 {
-        struct weir_resource *resource;
+        return r == WEIR_EINVALID || r == -ENOENT ? 0 : r;
+}
+
+static int pass_file(struct pass *pass, enum weir_kind kind, const char *namespace_, const char *file, int folder)
+{
+        weir_auto(resource) struct weir_resource *resource = NULL;
         int r;
 
-        r = weir_dir_load(s->store, folder, kind, namespace_, name, &resource, s->errors);
-        /* Gone since the folder was listed: deleted. Broken: told in errors, and the others are read all the same. */
-        if (r == -ENOENT || (r < 0 && r != -ENOMEM))
+        if (!has_suffix(file))
+                return 0;
+        r = load(pass, kind, namespace_, file, folder, pass->list ? &resource : NULL);
+        if (r == 0 && resource)
+                r = weir_resources_add(pass->list, resource);
+        return go_on(r);
+}
+
+/* Lists @fd, which is watched first. Gone in the meantime is empty. */
+static int enter_folder(struct pass *pass, int fd, const char *path, struct weir_strv *names)
+{
+        int r;
+
+        weir_watch_folder(pass->store, fd);
+        r = weir_dir_list(fd, names);
+        if (r == 0 || r == -ENOMEM)
+                return r;
+        return r == -ENOENT ? 0 : add_errno(pass, path, r);
+}
+
+static int pass_namespace(struct pass *pass, enum weir_kind kind, const char *namespace_, int type_fd)
+{
+        weir_auto_free char *path = weir_asprintf("%s/%s/%s", pass->store->path, weir_kind_info(kind)->type, namespace_);
+        weir_auto_close int fd = -1;
+        struct weir_strv names = { 0 };
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        r = weir_dir_open_folder(type_fd, namespace_, &fd);
+        if (r == -ENOTDIR && has_suffix(namespace_))
+                return go_on(add_text(pass, path, "lies beside the namespaces: move it into the folder of its namespace, such as default/"));
+        if (r == -ENOENT || r == -ENOTDIR)
                 return 0;
         if (r < 0)
-                return r;
-        r = weir_resources_add(s->list, resource);
-        weir_resource_unref(resource);
-        return r;
+                return go_on(add_errno(pass, path, r));
+        if (!weir_dir_is_name(namespace_))
+                return go_on(add_text(pass, path, "a namespace has no such name: use a-z, 0-9 and - only"));
+        r = enter_folder(pass, fd, path, &names);
+        for (size_t i = 0; i < names.n && r == 0; i++)
+                r = pass_file(pass, kind, namespace_, names.items[i], fd);
+        weir_strv_clear(&names);
+        return go_on(r);
 }
 
-static int snapshot_folder(void *context, enum weir_kind kind, const char *namespace_, int folder)
+/* externalservice for external-service is easily written, and would be a rule that nobody reads. */
+static int check_spelling(struct pass *pass, const struct weir_kind_info *info)
 {
-        int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-        DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-        const struct dirent *entry;
-        char name[256];
+        const char *const wrong[] = { info->kind, info->singular, info->plural };
 
-        if (!dir) {
-                r = -errno;
-                if (copy >= 0)
-                        (void)close(copy);
-                return r;
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(wrong); i++) {
+                weir_auto_free char *path = NULL, *text = NULL;
+                int r;
+
+                if (faccessat(pass->store->fd, wrong[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+                        continue;
+                path = weir_asprintf("%s/%s", pass->store->path, wrong[i]);
+                text = weir_asprintf("is not read: the folder for %s is called %s", info->kind, info->type);
+                r = path ? go_on(add_text(pass, path, text)) : -ENOMEM;
+                if (r < 0)
+                        return r;
         }
-        while (r == 0 && (errno = 0, entry = readdir(dir)))
-                if (resource_name(entry->d_name, name))
-                        r = snapshot_file(context, kind, namespace_, folder, name);
+        return 0;
+}
+
+static int pass_kind(struct pass *pass, enum weir_kind kind)
+{
+        const struct weir_kind_info *info = weir_kind_info(kind);
+        weir_auto_free char *path = weir_asprintf("%s/%s", pass->store->path, info->type);
+        weir_auto_close int fd = -1;
+        struct weir_strv names = { 0 };
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        r = check_spelling(pass, info);
+        if (r < 0)
+                return r;
+        r = weir_dir_open_folder(pass->store->fd, info->type, &fd);
+        if (r < 0)
+                return r == -ENOENT ? 0 : go_on(add_errno(pass, path, r));
+        r = enter_folder(pass, fd, path, &names);
+        for (size_t i = 0; i < names.n && r == 0; i++)
+                r = pass_namespace(pass, kind, names.items[i], fd);
+        weir_strv_clear(&names);
+        return go_on(r);
+}
+
+static int pass_all(struct pass *pass)
+{
+        struct weir_err err = { 0 };
+        struct stat st;
+        int r;
+
+        pass->store->watch.error = 0;
+        r = weir_dir_enter(pass->store, &err);
+        if (r == -ENOENT) {
+                weir_watch_missing(pass->store);
+                /* It may have come just before it was watched. */
+                r = weir_dir_enter(pass->store, &err);
+                if (r == -ENOENT)
+                        return 0;
+        }
+        if (r < 0)
+                return go_on(add_error(pass, &err));
+        weir_watch_entered(pass->store);
+        for (size_t kind = 0; kind < WEIR_KIND_COUNT; kind++) {
+                r = pass_kind(pass, (enum weir_kind)kind);
+                if (r < 0)
+                        return r;
+        }
+        /* At the end: what was listed before it went is not all there was. */
+        if (fstat(pass->store->fd, &st) < 0 || st.st_nlink == 0)
+                return go_on(add_errno(pass, pass->store->path, -ESTALE));
+        return 0;
+}
+
+/* A store that cannot be watched would go on with a policy that was taken back. */
+static int check_watch(struct pass *pass)
+{
+        weir_auto_free char *text = NULL;
+        int error = pass->store->watch.error;
+
+        if (error == 0)
+                return 0;
+        text = weir_asprintf("cannot be watched for changes: %s",
+                             error == -ENOSPC ? "raise the limit (sysctl fs.inotify.max_user_watches)" : strerror(-error));
+        return go_on(add_text(pass, pass->store->path, text));
+}
+
+int weir_dir_pass(struct weir_store *store, struct weir_resources *list, struct weir_errs *errors,
+                  char ret_digest[static WEIR_SHA256_STRLEN])
+{
+        struct pass pass = { .store = store, .list = list, .errors = errors };
+        int r;
+
+        r = pass_all(&pass);
         if (r == 0)
-                r = -errno;
-        (void)closedir(dir);
+                r = check_watch(&pass);
+        if (r == 0 && pass.digest.error)
+                r = -ENOMEM;
+        if (r == 0)
+                weir_sha256_hex(pass.digest.data ? pass.digest.data : "", pass.digest.length, ret_digest);
+        weir_buf_clear(&pass.digest);
         return r;
 }
 
-static int by_key(const void *left, const void *right)
-{
-        const struct weir_resource *a = *(struct weir_resource *const *)left, *b = *(struct weir_resource *const *)right;
-        int order = (int)a->kind - (int)b->kind;
+struct keyed {
+        char *key;
+        struct weir_resource *resource;
+};
 
-        if (order == 0)
-                order = strcmp(a->namespace_, b->namespace_);
-        return order ? order : strcmp(a->name, b->name);
+static int compare_keys(const void *a, const void *b)
+{
+        return strcmp(((const struct keyed *)a)->key, ((const struct keyed *)b)->key);
+}
+
+/* By key as it is written: "a-b/x" stands before "a/x", unlike in the order of the folders. */
+static int sort(struct weir_resource **items, size_t n)
+{
+        struct keyed *keyed = calloc(n ? n : 1, sizeof(*keyed));
+        int r = keyed ? 0 : -ENOMEM;
+
+        for (size_t i = 0; i < n && r == 0; i++) {
+                keyed[i] = (struct keyed){ .key = weir_resource_key(items[i]), .resource = items[i] };
+                if (!keyed[i].key)
+                        r = -ENOMEM;
+        }
+        if (r == 0) {
+                qsort(keyed, n, sizeof(*keyed), compare_keys);
+                for (size_t i = 0; i < n; i++)
+                        items[i] = keyed[i].resource;
+        }
+        for (size_t i = 0; keyed && i < n; i++)
+                free(keyed[i].key);
+        free(keyed);
+        return r;
 }
 
 int weir_store_snapshot(struct weir_store *store, struct weir_resources *list, struct weir_errs *errors)
 {
-        struct snapshot s = { .store = store, .list = list, .errors = errors };
+        size_t n = list->n, total = errors->total;
         int r;
 
-        (void)weir_dir_appear(store);
-        r = weir_dir_alive(store);
-        if (r < 0)
-                return complain(errors, store->path, 0, r, "the store's folder was removed; make it again and start anew");
-        r = weir_dir_each_folder(store, snapshot_folder, &s);
+        r = weir_dir_pass(store, list, errors, store->digest);
+        if (r == 0 && list->n > n)
+                r = sort(list->items + n, list->n - n);
         if (r < 0)
                 return r;
-        if (list->n > 0)
-                qsort(list->items, list->n, sizeof(*list->items), by_key);
-        return errors->total > 0 ? WEIR_EINVALID : 0;
+        return errors->total > total ? WEIR_EINVALID : 0;
 }
 
-static int not_found(struct weir_err *err, enum weir_kind kind, const char *name)
+int weir_dir_not_found(struct weir_err *err, enum weir_kind kind, const char *name)
 {
+        if (err)
+                err->path[0] = '\0';
         return weir_err_set(err, WEIR_ENOTFOUND, "%s \"%s\" not found", weir_kind_info(kind)->group_resource, name);
 }
 
-/* The first of several complaints, with its place. */
-static int first_error(struct weir_errs *errors, struct weir_err *err, int r)
+int weir_dir_open_namespace(struct weir_store *store, enum weir_kind kind, const char *namespace_, int *ret_fd, struct weir_err *err)
 {
-        if (errors->n > 0 && err)
+        weir_auto_free char *path = weir_asprintf("%s/%s/%s", store->path, weir_kind_info(kind)->type, namespace_);
+        weir_auto_close int type_fd = -1;
+        int r;
+
+        if (!path)
+                return weir_dir_fail(err, -ENOMEM, store->path);
+        r = weir_dir_open_folder(store->fd, weir_kind_info(kind)->type, &type_fd);
+        if (r == 0)
+                r = weir_dir_open_folder(type_fd, namespace_, ret_fd);
+        return r < 0 && r != -ENOENT ? weir_dir_fail(err, r, path) : r;
+}
+
+/* The first of them, for who asked about one file. */
+static int first_error(struct weir_errs *errors, int r, struct weir_err *err)
+{
+        if (r == WEIR_EINVALID && err)
                 *err = errors->items[0];
-        else if (r != WEIR_EINVALID)
-                (void)weir_err_set(err, r, "cannot read the store: %s", strerror(-r));
+        else if (r < 0)
+                (void)weir_err_set(err, r, "%s", strerror(-r));
         weir_errs_clear(errors);
         return r;
 }
@@ -249,18 +426,23 @@ static int first_error(struct weir_errs *errors, struct weir_err *err, int r)
 int weir_store_get(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name,
                    struct weir_resource **ret_resource, struct weir_err *err)
 {
-        weir_auto_close int type_folder = -1, folder = -1;
+        struct weir_err missing = { 0 };
         struct weir_errs errors = { 0 };
+        weir_auto_close int folder = -1;
         int r;
 
-        if (!weir_dir_name_fits(name) || !weir_dir_name_fits(namespace_) || !weir_dir_appear(store))
-                return not_found(err, kind, name);
-        type_folder = weir_dir_enter(store->root, weir_kind_info(kind)->type);
-        if (type_folder >= 0)
-                folder = weir_dir_enter(type_folder, namespace_);
-        r = folder < 0 ? (type_folder < 0 ? type_folder : folder) :
-                         weir_dir_load(store, folder, kind, namespace_, name, ret_resource, &errors);
-        if (r == -ENOENT || r == -ENOTDIR || r == -ENAMETOOLONG)
-                return not_found(err, kind, name);
-        return r < 0 ? first_error(&errors, err, r) : 0;
+        if (!weir_dir_is_name(namespace_) || !weir_dir_is_name(name))
+                return weir_dir_not_found(err, kind, name);
+        r = weir_dir_enter(store, &missing);
+        if (r == 0)
+                r = weir_dir_open_namespace(store, kind, namespace_, &folder, &missing);
+        if (r == 0)
+                r = weir_dir_load(store, kind, namespace_, name, folder, ret_resource, &errors);
+        else if (r != -ENOENT && err)
+                *err = missing;
+        if (r == -ENOENT) {
+                weir_errs_clear(&errors);
+                return weir_dir_not_found(err, kind, name);
+        }
+        return folder >= 0 ? first_error(&errors, r, err) : r;
 }

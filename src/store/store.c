@@ -1,118 +1,128 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which store, where, and opening it. */
+/* Stores by name: which one is meant, opened and closed. What is in it is the matter of dir_read.c and dir_write.c. */
 #include "store/store.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/strutil.h"
 #include "store/dir.h"
 
-static const char *from_environment(const char *name)
-{
-        const char *value = getenv(name);
+#define LOCK_WAIT_MS 10000
 
-        return value && value[0] ? value : NULL;
+/* "SCHEME:" at the beginning of @spec; 0 if there is none. */
+static size_t scheme_length(const char *spec)
+{
+        size_t n = strspn(spec, "abcdefghijklmnopqrstuvwxyz0123456789+-");
+
+        return n > 0 && spec[n] == ':' ? n + 1 : 0;
 }
 
-/* The default folder: root's, or the user's by the XDG base directories. Heap; NULL without memory or home. */
-static char *default_path(void)
+static int check_scheme(const char *spec, struct weir_err *err)
 {
-        const char *state = from_environment("XDG_STATE_HOME"), *home = from_environment("HOME");
+        if (weir_starts_with(spec, "dir:") && spec[4])
+                return 0;
+        if (weir_starts_with(spec, "dir:"))
+                return weir_err_set(err, WEIR_EINVALID, "the store \"dir:\" names no folder: write dir:PATH");
+        if (weir_starts_with(spec, "kubernetes:"))
+                return weir_err_set(err, WEIR_EINVALID, "the store \"%s\": this version has no kubernetes: stores, only dir:PATH", spec);
+        if (scheme_length(spec) > 0)
+                return weir_err_set(err, WEIR_EINVALID, "the store \"%s\" is of no kind that is known: write dir:PATH", spec);
+        return weir_err_set(err, WEIR_EINVALID, "the store \"%s\" does not say of which kind it is: did you mean dir:%s?", spec, spec);
+}
+
+/* The XDG specification has relative values ignored. */
+static int default_path(char **ret_path, struct weir_err *err)
+{
+        const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
         if (geteuid() == 0)
-                return strdup("/var/lib/weir");
-        if (state && state[0] == '/') /* a relative one is to be ignored, by the specification */
-                return weir_asprintf("%s/weir", state);
-        return home ? weir_asprintf("%s/.local/state/weir", home) : NULL;
+                *ret_path = strdup("/var/lib/weir");
+        else if (state && state[0] == '/')
+                *ret_path = weir_asprintf("%s/weir", state);
+        else if (home && home[0] == '/')
+                *ret_path = weir_asprintf("%s/.local/state/weir", home);
+        else
+                return weir_err_set(err, WEIR_EINVALID, "no store is named and HOME is not set: name one with --store dir:PATH or WEIR_STORE");
+        return *ret_path ? 0 : weir_err_set(err, -ENOMEM, "out of memory");
 }
 
-static char *absolute(const char *path)
+static int make_absolute(const char *path, char **ret_path, struct weir_err *err)
 {
-        weir_auto_free char *here = NULL;
+        weir_auto_free char *cwd = NULL;
+        size_t n;
 
         if (path[0] == '/')
-                return strdup(path);
-        here = getcwd(NULL, 0);
-        return here ? weir_asprintf("%s/%s", here, path) : NULL;
+                *ret_path = strdup(path);
+        else {
+                while (path[0] == '.' && path[1] == '/')
+                        path += 2 + strspn(path + 2, "/");
+                cwd = getcwd(NULL, 0);
+                if (!cwd)
+                        return weir_err_set(err, -errno, "the store %s is meant below the current folder, which is gone: %s",
+                                            path, strerror(errno));
+                *ret_path = weir_streq(path, ".") || !path[0] ? strdup(cwd) : weir_asprintf("%s/%s", weir_streq(cwd, "/") ? "" : cwd, path);
+        }
+        if (!*ret_path)
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        for (n = strlen(*ret_path); n > 1 && (*ret_path)[n - 1] == '/'; n--)
+                (*ret_path)[n - 1] = '\0';
+        return 0;
 }
 
-static int parse_spec(const char *spec, char **ret_path, struct weir_err *err)
+static int find_path(const char *spec, char **ret_path, struct weir_err *err)
 {
+        int r;
+
         if (!spec)
-                spec = from_environment("WEIR_STORE");
-        if (!spec) {
-                *ret_path = default_path();
-                return *ret_path ? 0 : weir_err_set(err, WEIR_EINVALID, "no place for a store: set HOME, XDG_STATE_HOME or WEIR_STORE");
-        }
-        if (weir_starts_with(spec, "dir:")) {
-                if (spec[4] == '\0')
-                        return weir_err_set(err, WEIR_EINVALID, "the store \"dir:\" names no folder; write dir:PATH");
-                *ret_path = absolute(spec + 4);
-                return *ret_path ? 0 : weir_err_set(err, -errno, "cannot find the current folder: %s", strerror(errno));
-        }
-        if (weir_starts_with(spec, "kubernetes"))
-                return weir_err_set(err, WEIR_EINVALID, "this version keeps resources in a folder only; use --store dir:PATH");
-        if (spec[0] == '/' || spec[0] == '.')
-                return weir_err_set(err, WEIR_EINVALID, "unknown store \"%s\"; did you mean dir:%s?", spec, spec);
-        return weir_err_set(err, WEIR_EINVALID, "unknown store \"%s\"; write dir:PATH", spec);
+                spec = getenv("WEIR_STORE");
+        if (!spec || !spec[0])
+                return default_path(ret_path, err);
+        r = check_scheme(spec, err);
+        if (r < 0)
+                return r;
+        return make_absolute(spec + strlen("dir:"), ret_path, err);
 }
 
-/* Makes the folder (0700) and what is missing above it (0755). */
-static int make_folders(const char *path)
+static struct weir_store *store_new(void)
 {
-        weir_auto_free char *copy = strdup(path);
+        struct weir_store *store = calloc(1, sizeof(*store));
 
-        if (!copy)
-                return -ENOMEM;
-        for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-                *slash = '\0';
-                if (mkdir(copy, 0755) < 0 && errno != EEXIST && errno != EROFS && errno != EACCES)
-                        return -errno;
-                *slash = '/';
-        }
-        /* What stands above may be closed to writing and there already: the last step alone tells. */
-        return mkdir(copy, 0700) < 0 && errno != EEXIST ? -errno : 0;
-}
-
-static int open_root(struct weir_store *store, bool writable, struct weir_err *err)
-{
-        int r = 0;
-
-        store->root = open(store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (store->root < 0 && errno == ENOENT && writable) {
-                r = make_folders(store->path);
-                if (r < 0)
-                        return weir_err_set(err, r, "cannot make the store %s: %s; use --store dir:PATH or set WEIR_STORE", store->path, strerror(-r));
-                store->root = open(store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        }
-        store->was_there = store->root >= 0;
-        if (store->root >= 0 || (errno == ENOENT && !writable))
-                return 0;
-        if (errno == ENOTDIR)
-                return weir_err_set(err, -ENOTDIR, "the store %s is not a folder", store->path);
-        return weir_err_set(err, -errno, "cannot open the store %s: %s; use --store dir:PATH or set WEIR_STORE", store->path, strerror(errno));
+        if (!store)
+                return NULL;
+        store->fd = -1;
+        store->lock_wait_ms = LOCK_WAIT_MS;
+        store->watch = (struct weir_watch){ .fd = -1, .parent = -1, .ancestor = -1 };
+        return store;
 }
 
 int weir_store_open(const char *spec, bool writable, struct weir_store **ret_store, struct weir_err *err)
 {
-        weir_auto(store) struct weir_store *store = calloc(1, sizeof(*store));
+        weir_auto(store) struct weir_store *store = store_new();
+        struct weir_err missing = { 0 };
         int r;
 
         if (!store)
                 return weir_err_set(err, -ENOMEM, "out of memory");
-        store->root = store->inotify = -1;
-        r = parse_spec(spec, &store->path, err);
-        if (r == 0)
-                r = open_root(store, writable, err);
+        r = find_path(spec, &store->path, err);
         if (r < 0)
                 return r;
+        r = weir_dir_enter(store, &missing);
+        if (r == -ENOENT && writable) {
+                r = weir_dir_make(store->path, err);
+                if (r < 0)
+                        return r;
+                r = weir_dir_enter(store, &missing);
+        } else if (r == -ENOENT)
+                r = 0;
+        if (r < 0) {
+                if (err)
+                        *err = missing;
+                return r;
+        }
         *ret_store = TAKE_PTR(store);
         return 0;
 }
@@ -121,10 +131,8 @@ void weir_store_close(struct weir_store *store)
 {
         if (!store)
                 return;
-        if (store->root >= 0)
-                (void)close(store->root);
-        if (store->inotify >= 0)
-                (void)close(store->inotify);
+        weir_watch_close(store);
+        weir_close_cleanup(&store->fd);
         free(store->path);
         free(store);
 }
@@ -132,42 +140,4 @@ void weir_store_close(struct weir_store *store)
 const char *weir_store_path(const struct weir_store *store)
 {
         return store->path;
-}
-
-bool weir_dir_appear(struct weir_store *store)
-{
-        if (store->root < 0)
-                store->root = open(store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        store->was_there |= store->root >= 0;
-        return store->root >= 0;
-}
-
-int weir_dir_alive(const struct weir_store *store)
-{
-        struct stat st;
-
-        if (store->root < 0)
-                return 0;
-        if (fstat(store->root, &st) < 0)
-                return -errno;
-        return st.st_nlink == 0 ? -ESTALE : 0;
-}
-
-int weir_dir_enter(int parent, const char *name)
-{
-        int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-        return fd < 0 ? -errno : fd;
-}
-
-bool weir_dir_name_fits(const char *name)
-{
-        return name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && strlen(name) <= 253;
-}
-
-int weir_dir_file_name(const char *name, char buf[static 256])
-{
-        int n = snprintf(buf, 256, "%s" WEIR_DIR_SUFFIX, name);
-
-        return n < 256 ? 0 : -ENAMETOOLONG;
 }

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The folder of a store: found, made, trusted or not, and gone through without following a link. */
+#include "store/dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct {
+        int error;
+        const char *text;
+} lines[] = {
+        { ENOSPC, "no space left on the file system: the store is as it was; free some space and try again" },
+        { EDQUOT, "the disk quota is used up: the store is as it was; remove files or have the quota raised, and try again" },
+        { EROFS, "the file system is read-only: remount it writable, or name another store with --store dir:PATH" },
+        { EACCES, "permission denied: become the owner of the store, or name another with --store dir:PATH" },
+        { EPERM, "operation not permitted: become the owner of the store, or name another with --store dir:PATH" },
+        { ENOENT, "does not exist: make the folder, or name another store with --store dir:PATH" },
+        { ELOOP, "is a symbolic link, and inside a store none is followed: put the file or folder itself there" },
+        { ENOTDIR, "is not a folder: move it away, or name another store with --store dir:PATH" },
+        { EISDIR, "is a folder where a file is expected: move it away" },
+        { ENXIO, "is not a regular file: move it away" },
+        { EXDEV, "is on another file system than the rest of the store: keep the store on one" },
+        { E2BIG, "has more than 100000 entries: move some away" },
+        { ENAMETOOLONG, "the path is too long: name a store with a shorter one" },
+        { ESTALE, "the folder of the store was removed: make it again and restart what uses it" },
+        { EMFILE, "too many open files: raise the limit (ulimit -n)" },
+        { ENOMEM, "out of memory" },
+};
+_Static_assert(WEIR_DIR_ENTRIES_MAX == 100000, "the text above says so");
+
+/* The end of a long path tells more than its beginning. */
+void weir_dir_set_path(struct weir_err *err, const char *path)
+{
+        size_t n = strlen(path);
+
+        if (n < sizeof(err->path))
+                memcpy(err->path, path, n + 1);
+        else
+                (void)snprintf(err->path, sizeof(err->path), "...%s", path + n - (sizeof(err->path) - 4));
+}
+
+int weir_dir_fail(struct weir_err *err, int r, const char *path)
+{
+        if (!err)
+                return r;
+        weir_dir_set_path(err, path);
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(lines); i++)
+                if (lines[i].error == -r)
+                        return weir_err_set(err, r, "%s", lines[i].text);
+        return weir_err_set(err, r, "%s", strerror(-r));
+}
+
+bool weir_dir_is_name(const char *text)
+{
+        static const char ends[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+        size_t n = strlen(text);
+
+        if (n == 0 || n > WEIR_DIR_NAME_MAX || !strchr(ends, text[0]) || !strchr(ends, text[n - 1]))
+                return false;
+        return strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789.-") == n;
+}
+
+/*
+ * Who can write to the folder decides what the policy is. What everybody can write to is not taken, nor, in a place
+ * where everybody can make folders (/tmp), one that a stranger may have put there.
+ */
+static int check_trust(int fd, const char *path, struct weir_err *err)
+{
+        struct stat st, above;
+
+        if (fstat(fd, &st) < 0 || fstatat(fd, "..", &above, AT_SYMLINK_NOFOLLOW) < 0)
+                return weir_dir_fail(err, -errno, path);
+        weir_dir_set_path(err, path);
+        if (st.st_mode & S_IWOTH)
+                return weir_err_set(err, WEIR_EINVALID, "everybody can write to this store, so it is no policy: chmod o-w it first");
+        if ((above.st_mode & S_IWOTH) && st.st_uid != geteuid() && st.st_uid != 0)
+                return weir_err_set(err, WEIR_EINVALID,
+                                    "uid %u made this store in a folder that everybody can write to, so it is not taken: keep the store elsewhere",
+                                    (unsigned)st.st_uid);
+        err->path[0] = '\0';
+        return 0;
+}
+
+int weir_dir_enter(struct weir_store *store, struct weir_err *err)
+{
+        weir_auto_close int fd = -1;
+        int r;
+
+        if (store->fd >= 0)
+                return 0;
+        fd = open(store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return weir_dir_fail(err, -errno, store->path);
+        r = check_trust(fd, store->path, err);
+        if (r < 0)
+                return r;
+        store->fd = TAKE_FD(fd);
+        return 0;
+}
+
+/* A new folder is there after a crash only if the one above was written. */
+static int sync_above(const char *path, char *slash)
+{
+        weir_auto_close int fd = -1;
+        char kept = slash[1];
+
+        slash[1] = '\0';
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        slash[1] = kept;
+        /* Where the folder above may be entered but not read, or cannot be synced, there is nothing more to do. */
+        if (fd >= 0 && fsync(fd) < 0 && errno != EINVAL)
+                return -errno;
+        return 0;
+}
+
+static int make_one(const char *path, mode_t mode, bool *ret_made)
+{
+        struct stat st;
+        int r;
+
+        *ret_made = mkdir(path, mode) == 0;
+        if (*ret_made)
+                return 0;
+        r = -errno;
+        if (stat(path, &st) < 0)
+                return r;
+        return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
+int weir_dir_make(const char *path, struct weir_err *err)
+{
+        weir_auto_free char *copy = strdup(path);
+        char *slash = copy, *next;
+
+        if (!copy)
+                return weir_dir_fail(err, -ENOMEM, path);
+        for (; slash; slash = next) {
+                bool made;
+                int r;
+
+                next = strchr(slash + 1, '/');
+                if (next)
+                        *next = '\0';
+                r = make_one(copy, next ? 0755 : 0700, &made);
+                if (r == 0 && made)
+                        r = sync_above(copy, slash);
+                if (r < 0)
+                        return weir_dir_fail(err, r, copy);
+                if (next)
+                        *next = '/';
+        }
+        return 0;
+}
+
+static bool is_link(int fd, const char *name)
+{
+        struct stat st;
+
+        return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode);
+}
+
+int weir_dir_open_folder(int fd, const char *name, int *ret_fd)
+{
+        int folder = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+        if (folder < 0)
+                return errno == ENOTDIR && is_link(fd, name) ? -ELOOP : -errno;
+        *ret_fd = folder;
+        return 0;
+}
+
+int weir_dir_open_file(int fd, const char *name, int *ret_fd)
+{
+        /* O_NONBLOCK: a FIFO put there would hold up whoever reads the store. */
+        weir_auto_close int file = openat(fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        struct stat st;
+
+        if (file < 0 || fstat(file, &st) < 0)
+                return -errno;
+        if (S_ISDIR(st.st_mode))
+                return -EISDIR;
+        if (!S_ISREG(st.st_mode))
+                return -ENXIO;
+        *ret_fd = TAKE_FD(file);
+        return 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+        return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void close_dir(DIR **dir)
+{
+        if (*dir)
+                (void)closedir(*dir);
+}
+
+int weir_dir_list(int fd, struct weir_strv *names)
+{
+        /* A descriptor of its own: the place in the folder belongs to the open file, which may be shared. */
+        weir_auto_close int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        __attribute__((cleanup(close_dir))) DIR *dir = own < 0 ? NULL : fdopendir(own);
+        struct dirent *entry;
+        int r = 0;
+
+        if (!dir)
+                return -errno;
+        (void)TAKE_FD(own);
+        for (errno = 0; r == 0 && (entry = readdir(dir)); errno = 0)
+                if (entry->d_name[0] != '.')
+                        r = names->n < WEIR_DIR_ENTRIES_MAX ? weir_strv_add(names, entry->d_name) : -E2BIG;
+        if (r == 0)
+                r = -errno;
+        if (r == 0 && names->n > 0)
+                qsort(names->items, names->n, sizeof(*names->items), compare_names);
+        return r;
+}
