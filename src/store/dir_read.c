@@ -124,6 +124,22 @@ static int parse(const char *bytes, size_t n, enum weir_kind kind, const char *n
         return r;
 }
 
+/* The errors of one file are collected apart, so that those of the files before it do not count as its own. */
+static int parse_apart(const char *bytes, size_t n, enum weir_kind kind, const char *namespace_, const char *name, const char *path,
+                       struct weir_resource **ret_resource, struct weir_errs *errors)
+{
+        struct weir_errs own = { 0 };
+        int r;
+
+        r = parse(bytes, n, kind, namespace_, name, path, ret_resource, &own);
+        for (size_t i = 0; i < own.n && r != -ENOMEM; i++)
+                if (weir_errs_add(errors, &own.items[i]) < 0)
+                        r = -ENOMEM;
+        errors->total += own.total - own.n;
+        weir_errs_clear(&own);
+        return r;
+}
+
 static int slurp(int folder, const char *file, char **ret_bytes, size_t *ret_n)
 {
         weir_auto_close int fd = -1;
@@ -164,7 +180,7 @@ static int load(struct pass *pass, enum weir_kind kind, const char *namespace_, 
                 return add_errno(pass, path, r);
         weir_sha256_hex(bytes, n, hash);
         weir_buf_printf(&pass->digest, "%s %s\n", path, hash);
-        return ret_resource ? parse(bytes, n, kind, namespace_, name, path, ret_resource, pass->errors) : 0;
+        return ret_resource ? parse_apart(bytes, n, kind, namespace_, name, path, ret_resource, pass->errors) : 0;
 }
 
 int weir_dir_load(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name, int folder,

@@ -73,7 +73,7 @@ static inline void help_write(const char *folder, const char *below, const char 
         weir_auto_free char *path = help_path(folder, below);
         weir_auto_close int fd = -1;
 
-        for (char *slash = strchr(path + strlen(folder) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
                 *slash = '\0';
                 assert_true(mkdir(path, 0755) == 0 || errno == EEXIST);
                 *slash = '/';
