@@ -4,13 +4,13 @@
  *
  * Theory of operation
  *
- * One turn: wait for events until the next timer is due; read the clock once; run the handlers of the events fetched, then
- * the timers that are due, then the calls that were deferred. A call deferred by a deferred call runs in the next turn, which
- * then does not wait: work that was cut short for fairness goes on without starving the descriptors.
+ * One turn: wait for events until the next timer is due; read the clock once; run the handlers of the events fetched,
+ * then the timers that are due, then the calls that were deferred. A call deferred by a deferred call runs in the next
+ * turn, which then does not wait: work that was cut short for fairness goes on without starving the descriptors.
  *
- * Watches stand in an array indexed by descriptor number. Each has a generation, which goes into the epoll data beside the
- * number and is raised by weir_loop_add(). An event fetched in this turn for a descriptor that a handler deleted since, even if
- * the number was reused and added again, has an old generation and is dropped.
+ * Watches stand in an array indexed by descriptor number. Each has a generation, which goes into the epoll data beside
+ * the number and is raised by weir_loop_add(). An event fetched in this turn for a descriptor that a handler deleted
+ * since, even if the number was reused and added again, has an old generation and is dropped.
  */
 #include "event/loop.h"
 
@@ -211,7 +211,8 @@ int weir_timer_new(struct weir_loop *loop, weir_loop_call *call, void *context, 
 int weir_loop_defer(struct weir_loop *loop, weir_loop_call *call, void *context)
 {
         if (loop->n_deferred == loop->deferred_capacity) {
-                struct deferred *deferred = reallocarray(loop->deferred, 2 * loop->deferred_capacity, sizeof(*deferred));
+                struct deferred *deferred =
+                        reallocarray(loop->deferred, 2 * loop->deferred_capacity, sizeof(*deferred));
 
                 if (!deferred)
                         return -ENOMEM;

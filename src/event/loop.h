@@ -9,8 +9,8 @@
 
 struct weir_loop;
 
-/* @events: EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR, EPOLLRDHUP. @id is what the caller registered: an index, never a pointer into
- * something that may be gone (handlers look {slot, generation} up and ignore stale ones). */
+/* @events: EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR, EPOLLRDHUP. @id is what the caller registered: an index, never a
+ * pointer into something that may be gone (handlers look {slot, generation} up and ignore stale ones). */
 typedef void weir_loop_io(void *context, uint64_t id, uint32_t events);
 typedef void weir_loop_call(void *context);
 
@@ -38,16 +38,19 @@ void weir_loop_free(struct weir_loop *loop);
 WEIR_DEFINE_CLEANUP(loop, struct weir_loop *, weir_loop_free)
 
 /* @fd is not owned. @events may hold EPOLLET. One registration a descriptor. */
-WEIR_MUST int weir_loop_add(struct weir_loop *loop, int fd, uint32_t events, weir_loop_io *io, void *context, uint64_t id);
+WEIR_MUST int weir_loop_add(struct weir_loop *loop, int fd, uint32_t events, weir_loop_io *io, void *context,
+                            uint64_t id);
 WEIR_MUST int weir_loop_mod(struct weir_loop *loop, int fd, uint32_t events);
 /* To be called before close(). Events already fetched for it are not delivered. */
 void weir_loop_del(struct weir_loop *loop, int fd);
 
 struct weir_timer;
-/* Nothing is allocated after this, so setting a timer cannot fail. To be freed before the loop. One shot at @at_ns of weir_loop_now(); owned by the caller. */
-WEIR_MUST int weir_timer_new(struct weir_loop *loop, weir_loop_call *call, void *context, struct weir_timer **ret_timer);
+/* Nothing is allocated after this, so setting a timer cannot fail. To be freed before the loop. One shot at @at_ns of
+ * weir_loop_now(); owned by the caller. */
+WEIR_MUST int weir_timer_new(struct weir_loop *loop, weir_loop_call *call, void *context,
+                             struct weir_timer **ret_timer);
 void weir_timer_set(struct weir_timer *timer, uint64_t at_ns); /* 0 disarms; moves one that is armed */
-void weir_timer_free(struct weir_timer *timer); /* also from its own or another's call */
+void weir_timer_free(struct weir_timer *timer);                /* also from its own or another's call */
 
 /* Runs @call at the end of this turn, after all handlers: where slots and descriptors are freed. */
 WEIR_MUST int weir_loop_defer(struct weir_loop *loop, weir_loop_call *call, void *context);

@@ -2,9 +2,9 @@
 /*
  * Timers: a binary heap, made for tens of thousands of deadlines that nearly always move later and seldom pass.
  *
- * A timer has two times: @at, when it should run, and @key, where it stands in the heap; key <= at always. Moving it later
- * only writes @at; when its turn at the top comes too early, it sinks to its place. So pushing a deadline back, which a busy
- * flow does all the time, costs one store, and the heap is touched once per original deadline at most.
+ * A timer has two times: @at, when it should run, and @key, where it stands in the heap; key <= at always. Moving it
+ * later only writes @at; when its turn at the top comes too early, it sinks to its place. So pushing a deadline back,
+ * which a busy flow does all the time, costs one store, and the heap is touched once per original deadline at most.
  */
 #include "event/timer.h"
 
@@ -91,7 +91,8 @@ static int reserve(struct weir_timers *timers, size_t n)
         return 0;
 }
 
-int weir_timers_new_timer(struct weir_timers *timers, weir_loop_call *call, void *context, struct weir_timer **ret_timer)
+int weir_timers_new_timer(struct weir_timers *timers, weir_loop_call *call, void *context,
+                          struct weir_timer **ret_timer)
 {
         weir_auto_free struct weir_timer *timer = calloc(1, sizeof(*timer));
         int r;
