@@ -4,10 +4,10 @@
  *
  * Theory of operation
  *
- * A slot is named in epoll data by {generation, index, side}; its generation rises when it is freed, so an event for a flow that
- * is gone finds nobody. A closed flow keeps its slot until the deferred pass at the end of the turn: handlers further up the
- * stack may still look at its state. The pass first goes on with the flows that were cut short, then frees the closed ones; one
- * that is on the ready list again waits for the next pass.
+ * A slot is named in epoll data by {generation, index, side}; its generation rises when it is freed, so an event for a
+ * flow that is gone finds nobody. A closed flow keeps its slot until the deferred pass at the end of the turn: handlers
+ * further up the stack may still look at its state. The pass first goes on with the flows that were cut short, then
+ * frees the closed ones; one that is on the ready list again waits for the next pass.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -93,8 +93,9 @@ static void on_flow_event(void *context, uint64_t id, uint32_t events)
 
 int weir_flow_watch(struct weir_flow *flow, enum weir_side side)
 {
-        return weir_loop_add(flow->relay->loop, flow->half[side].fd, EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET,
-                             on_flow_event, flow->relay, flow_event_id(flow, side));
+        return weir_loop_add(flow->relay->loop, flow->half[side].fd,
+                             EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, on_flow_event, flow->relay,
+                             flow_event_id(flow, side));
 }
 
 static void on_deadline(void *context)
@@ -256,7 +257,8 @@ static enum weir_reason final_reason(const struct weir_flow *flow, enum weir_rea
 static bool rules_decided(const struct weir_flow *flow, enum weir_reason reason)
 {
         return flow->verdict == WEIR_VERDICT_DENY && flow->has_destination && reason != WEIR_REASON_NOT_REDIRECTED &&
-               reason != WEIR_REASON_LIMIT_CONNECTIONS && reason != WEIR_REASON_LIMIT_MEMORY && reason != WEIR_REASON_INTERNAL;
+               reason != WEIR_REASON_LIMIT_CONNECTIONS && reason != WEIR_REASON_LIMIT_MEMORY &&
+               reason != WEIR_REASON_INTERNAL;
 }
 
 static void write_record(struct weir_flow *flow, enum weir_reason reason)

@@ -75,11 +75,11 @@ struct weir_flow {
         struct weir_relay *relay;
         uint32_t index, generation;
         enum weir_flow_state state;
-        bool published;   /* from the host inwards: UP is the workload */
-        bool audit;       /* denied by policy, let through */
-        bool queued;      /* on the ready list */
+        bool published; /* from the host inwards: UP is the workload */
+        bool audit;     /* denied by policy, let through */
+        bool queued;    /* on the ready list */
         struct weir_half half[WEIR_SIDE_COUNT];
-        struct weir_timer *timer; /* lives as long as the slot */
+        struct weir_timer *timer;       /* lives as long as the slot */
         struct weir_flow *next_ready;   /* cut short for fairness, goes on in the deferred pass */
         struct weir_flow *next_closing; /* or the next free one */
 
@@ -119,7 +119,8 @@ struct weir_relay {
         struct weir_timer *resume; /* of paused listeners */
         bool paused;
 
-        /* The flow table. Chunks never move, so a flow has one address for life; the spare one is for denying without memory. */
+        /* The flow table. Chunks never move, so a flow has one address for life; the spare one is for denying without
+         * memory. */
         struct weir_flow **chunks;
         size_t n_chunks;
         struct weir_flow *free, *closing, *ready;
@@ -139,7 +140,7 @@ WEIR_MUST int weir_relay_new_with(struct weir_loop *loop, const struct weir_rela
 void weir_relay_resume(struct weir_relay *relay); /* descriptors may be free again */
 
 /* flow.c */
-WEIR_MUST int weir_flow_reserve(struct weir_relay *relay); /* room for one more without allocating */
+WEIR_MUST int weir_flow_reserve(struct weir_relay *relay);   /* room for one more without allocating */
 struct weir_flow *weir_flow_alloc(struct weir_relay *relay); /* NEW; never NULL: without memory it is the spare one */
 WEIR_MUST int weir_flow_watch(struct weir_flow *flow, enum weir_side side);
 /* Why a side that was connected broke: a time-out is the network's word, a reset the peer's. */

@@ -41,7 +41,9 @@ void weir_judge(struct weir_flow *flow, enum weir_reason *ret_reason)
 {
         struct weir_relay *relay = flow->relay;
         struct weir_policy *policy = relay->ops.policy(relay->context);
-        struct weir_query query = { .protocol = WEIR_IP_TCP, .addr = flow->destination, .port = flow->port, .turn = flow->turn };
+        struct weir_query query = {
+                .protocol = WEIR_IP_TCP, .addr = flow->destination, .port = flow->port, .turn = flow->turn
+        };
         struct weir_decision decision = { .reason = WEIR_REASON_INTERNAL };
 
         if (policy)
@@ -72,10 +74,13 @@ static bool same_dialled(const struct weir_flow *flow, const struct weir_decisio
         return weir_addr_equal(&decision->addr, &flow->dialled) && decision->port == flow->dialled_port;
 }
 
-/* Whether @policy would still dial what this flow dialled: at its own turn, or at any other among a rule's endpoints. */
+/* Whether @policy would still dial what this flow dialled: at its own turn, or at any other among a rule's endpoints.
+ */
 static bool still_allowed(struct weir_flow *flow, struct weir_policy *policy, struct weir_decision *ret_decision)
 {
-        struct weir_query query = { .protocol = WEIR_IP_TCP, .addr = flow->destination, .port = flow->port, .turn = flow->turn };
+        struct weir_query query = {
+                .protocol = WEIR_IP_TCP, .addr = flow->destination, .port = flow->port, .turn = flow->turn
+        };
 
         weir_policy_match(policy, &query, ret_decision);
         for (uint32_t turn = 0; turn < ENDPOINTS_MAX && ret_decision->verdict == WEIR_VERDICT_ALLOW; turn++) {

@@ -8,7 +8,8 @@
 
 #include "base/cleanup.h"
 
-/* The first get 1 MiB; the kernel refuses an ordinary user who holds too many pages, and then what it gave is what we use. */
+/* The first get 1 MiB; the kernel refuses an ordinary user who holds too many pages, and then what it gave is what we
+ * use. */
 static void size_pipe(struct weir_pipe_pool *pool, struct weir_pipe *pipe)
 {
         int got = -1;

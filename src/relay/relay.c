@@ -5,11 +5,13 @@
  * Theory of operation
  *
  * A listener stands in the workload's namespace (or, for --publish, on the host) and is polled out here. Each accepted
- * connection becomes a flow in state NEW and leaves the accept handler in DIAL or CLOSING; nothing waits for a verdict. From
- * there on the flow's own events drive it: dial.c, then splice.c; flow.c holds the table and the one end of every flow.
+ * connection becomes a flow in state NEW and leaves the accept handler in DIAL or CLOSING; nothing waits for a verdict.
+ * From there on the flow's own events drive it: dial.c, then splice.c; flow.c holds the table and the one end of every
+ * flow.
  *
- * Out of descriptors or memory, accepting again at once would spin: the listeners are taken off the loop and put back when a
- * flow has ended, or after 100 ms, for others may have freed what was missing. What waits meanwhile waits in the backlog.
+ * Out of descriptors or memory, accepting again at once would spin: the listeners are taken off the loop and put back
+ * when a flow has ended, or after 100 ms, for others may have freed what was missing. What waits meanwhile waits in the
+ * backlog.
  */
 #include "relay/relay.h"
 
@@ -26,7 +28,7 @@
 #include "telemetry/record.h"
 
 #define ACCEPT_BATCH 64
-#define PAUSE_NS (100 * WEIR_MS)
+#define PAUSE_NS     (100 * WEIR_MS)
 
 static void pause_listeners(struct weir_relay *relay)
 {
@@ -72,7 +74,8 @@ static void take_outbound(struct weir_listener *listener, struct weir_flow *flow
         enum weir_reason reason;
         int r;
 
-        r = relay->sys->original_dst(flow->half[WEIR_DOWN].fd, weir_addr_is_v4(&flow->from), &flow->destination, &flow->port);
+        r = relay->sys->original_dst(flow->half[WEIR_DOWN].fd, weir_addr_is_v4(&flow->from), &flow->destination,
+                                     &flow->port);
         flow->has_destination = r == 0;
         if (r < 0 || is_own_address(listener, flow)) {
                 deny(flow, r == -ENOMEM || r == -ENOBUFS ? WEIR_REASON_LIMIT_MEMORY : WEIR_REASON_NOT_REDIRECTED);
@@ -109,7 +112,8 @@ static void take_published(struct weir_listener *listener, struct weir_flow *flo
         }
         fd = listener->connect(listener->context, listener->inner_port);
         if (fd < 0) {
-                weir_flow_close(flow, fd == -ECONNREFUSED ? WEIR_REASON_UPSTREAM_REFUSED : WEIR_REASON_UPSTREAM_UNREACHABLE);
+                weir_flow_close(flow,
+                                fd == -ECONNREFUSED ? WEIR_REASON_UPSTREAM_REFUSED : WEIR_REASON_UPSTREAM_UNREACHABLE);
                 return;
         }
         flow->verdict = WEIR_VERDICT_ALLOW;
@@ -213,8 +217,9 @@ static int add_listener(struct weir_relay *relay, const struct weir_listener *li
         return 0;
 }
 
-/* splice(2) into a socket whose peer is gone raises SIGPIPE and knows no MSG_NOSIGNAL. A handler, not SIG_IGN: exec undoes it,
- * so commands start as the caller would have started them. Whoever set a disposition of their own keeps it. */
+/* splice(2) into a socket whose peer is gone raises SIGPIPE and knows no MSG_NOSIGNAL. A handler, not SIG_IGN: exec
+ * undoes it, so commands start as the caller would have started them. Whoever set a disposition of their own keeps it.
+ */
 static void ignore(int signal_number)
 {
         (void)signal_number;
@@ -269,8 +274,9 @@ static int start(struct weir_relay *relay, const struct weir_relay_options *opti
         return r;
 }
 
-int weir_relay_new_with(struct weir_loop *loop, const struct weir_relay_options *options, const struct weir_relay_ops *ops,
-                        void *context, const struct weir_relay_sys *sys, struct weir_relay **ret_relay)
+int weir_relay_new_with(struct weir_loop *loop, const struct weir_relay_options *options,
+                        const struct weir_relay_ops *ops, void *context, const struct weir_relay_sys *sys,
+                        struct weir_relay **ret_relay)
 {
         struct weir_relay *relay = calloc(1, sizeof(*relay));
         int r;
@@ -303,8 +309,9 @@ int weir_relay_new(struct weir_loop *loop, const struct weir_relay_options *opti
 int weir_relay_publish(struct weir_relay *relay, int listener, uint16_t inner_port,
                        int (*connect)(void *context, uint16_t inner_port), void *context)
 {
-        return add_listener(relay, &(struct weir_listener){ .fd = listener, .inner_port = inner_port, .connect = connect,
-                                                            .context = context });
+        return add_listener(relay,
+                            &(struct weir_listener){
+                                    .fd = listener, .inner_port = inner_port, .connect = connect, .context = context });
 }
 
 void weir_relay_free(struct weir_relay *relay)

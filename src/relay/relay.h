@@ -19,33 +19,38 @@ struct weir_relay_ops {
         struct weir_policy *(*policy)(void *context); /* current snapshot, borrowed */
         void (*opened)(void *context);
         void (*record)(void *context, struct weir_record *record); /* once a flow, at its end or denial */
-        /* pid and command of the socket with this local address inside the workload; 0 and "" if unknown. @command has 16 bytes */
-        void (*owner)(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port, pid_t *ret_pid, char *command);
+        /* pid and command of the socket with this local address inside the workload; 0 and "" if unknown. @command has
+         * 16 bytes */
+        void (*owner)(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
+                      pid_t *ret_pid, char *command);
 };
 
 struct weir_relay_options {
-        const int *listeners; /* TCP listeners inside the workload's namespace, non-blocking; owned by the relay from here */
+        const int *listeners; /* TCP listeners inside the workload's namespace, non-blocking; owned by the relay from
+                                 here */
         size_t n_listeners;   /* one a family */
-        unsigned connections_max;    /* 0 means 16384; over it: reset, LIMIT_CONNECTIONS */
-        unsigned connect_timeout_ms; /* 0 means 30000 */
+        unsigned connections_max;       /* 0 means 16384; over it: reset, LIMIT_CONNECTIONS */
+        unsigned connect_timeout_ms;    /* 0 means 30000 */
         unsigned half_close_timeout_ms; /* idle time allowed once one side is closed; 0 means 3600000 */
-        bool audit;           /* dial denied TCP too, and record it with reason AUDIT; never to loopback */
-        bool owners;          /* ask owner() for allowed flows too, which costs each of them a search; denials always ask */
+        bool audit;                     /* dial denied TCP too, and record it with reason AUDIT; never to loopback */
+        bool owners; /* ask owner() for allowed flows too, which costs each of them a search; denials always ask */
 };
 
-/* SIGPIPE of the process, if it is still SIG_DFL, gets a handler that does nothing: splice(2) raises it, and exec undoes it.
- * The relay is freed before @loop. On failure the listeners stay the caller's. */
-WEIR_MUST int weir_relay_new(struct weir_loop *loop, const struct weir_relay_options *options, const struct weir_relay_ops *ops,
-                             void *context, struct weir_relay **ret_relay);
+/* SIGPIPE of the process, if it is still SIG_DFL, gets a handler that does nothing: splice(2) raises it, and exec
+ * undoes it. The relay is freed before @loop. On failure the listeners stay the caller's. */
+WEIR_MUST int weir_relay_new(struct weir_loop *loop, const struct weir_relay_options *options,
+                             const struct weir_relay_ops *ops, void *context, struct weir_relay **ret_relay);
 void weir_relay_free(struct weir_relay *relay); /* resets what is live, each with a record (SHUTDOWN) */
-/* Judges every live flow by the current snapshot and resets those it no longer allows, with a record each (POLICY_REVOKED). */
+/* Judges every live flow by the current snapshot and resets those it no longer allows, with a record each
+ * (POLICY_REVOKED). */
 void weir_relay_policy_changed(struct weir_relay *relay);
 size_t weir_relay_n_flows(const struct weir_relay *relay);
 
 /**
  * weir_relay_publish() - bring connections from the host to a port of the workload
  * @listener: non-blocking, listening on the host's loopback; owned by the relay from here, unless this fails
- * @connect:  gives a non-blocking socket inside the workload's namespace that is connecting to @inner_port on its loopback
+ * @connect:  gives a non-blocking socket inside the workload's namespace that is connecting to @inner_port on its
+ * loopback
  */
 WEIR_MUST int weir_relay_publish(struct weir_relay *relay, int listener, uint16_t inner_port,
                                  int (*connect)(void *context, uint16_t inner_port), void *context);

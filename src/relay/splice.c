@@ -4,21 +4,21 @@
  *
  * Theory of operation
  *
- * Each way has a source and a target. A round fills an empty pipe from the source and drains it into the target; a pipe is taken
- * for the round and given back when it is empty, so an idle flow holds none, and a stalled one holds one pipe and reads no more:
- * the sender feels the back-pressure in its window. Reading only into an empty pipe makes EAGAIN say one thing: the source has
- * no more.
+ * Each way has a source and a target. A round fills an empty pipe from the source and drains it into the target; a pipe
+ * is taken for the round and given back when it is empty, so an idle flow holds none, and a stalled one holds one pipe
+ * and reads no more: the sender feels the back-pressure in its window. Reading only into an empty pipe makes EAGAIN say
+ * one thing: the source has no more.
  *
- * Descriptors are watched edge-triggered. @readable and @writable hold what the edges said until EAGAIN takes it back. One
- * saving: when fewer bytes came than the pipe has slots, the source is drained for sure, and the read that would say EAGAIN is
- * left out; not once the peer has hung up, for then the end is still to be read.
+ * Descriptors are watched edge-triggered. @readable and @writable hold what the edges said until EAGAIN takes it back.
+ * One saving: when fewer bytes came than the pipe has slots, the source is drained for sure, and the read that would
+ * say EAGAIN is left out; not once the peer has hung up, for then the end is still to be read.
  *
  * A flow that has moved its share goes on in the deferred pass, so that none starves the others.
  *
- * Where there is no pipe to be had (descriptors, the bound of the pool) bytes are copied: peeked into a buffer on the stack,
- * sent, and only what was sent is taken from the source. That needs no memory of its own, so no flow waits for a pipe. The same
- * way passes TCP's urgent mark, at which splice(2) stops, with 0 if the peer has closed since; so 0 is not believed before
- * recv(2) says it too. The urgent byte goes on in its place, without the mark.
+ * Where there is no pipe to be had (descriptors, the bound of the pool) bytes are copied: peeked into a buffer on the
+ * stack, sent, and only what was sent is taken from the source. That needs no memory of its own, so no flow waits for a
+ * pipe. The same way passes TCP's urgent mark, at which splice(2) stops, with 0 if the peer has closed since; so 0 is
+ * not believed before recv(2) says it too. The urgent byte goes on in its place, without the mark.
  */
 #include <errno.h>
 #include <sys/socket.h>
@@ -26,8 +26,8 @@
 #include "event/loop.h"
 #include "relay/internal.h"
 
-#define SHARE (2 * 1024 * 1024)
-#define ROUNDS 16
+#define SHARE     (2 * 1024 * 1024)
+#define ROUNDS    16
 #define COPY_SIZE (64 * 1024)
 #define SLOT_SIZE 4096 /* a pipe has one slot for so much of its capacity, and a slot holds at least one byte */
 
@@ -94,7 +94,8 @@ static enum progress copy(struct weir_half *source, struct weir_half *target)
                 return failed(errno, &target->writable);
         source->bytes += (uint64_t)sent;
         /* MSG_TRUNC takes them without copying again; see tcp(7). */
-        return recv(source->fd, NULL, (size_t)sent, MSG_TRUNC | MSG_DONTWAIT) == sent ? PROGRESS_MOVED : PROGRESS_BROKEN;
+        return recv(source->fd, NULL, (size_t)sent, MSG_TRUNC | MSG_DONTWAIT) == sent ? PROGRESS_MOVED
+                                                                                      : PROGRESS_BROKEN;
 }
 
 static enum progress move_once(struct weir_flow *flow, struct weir_half *source, struct weir_half *target)
@@ -112,7 +113,8 @@ static void start_half_close_deadline(struct weir_flow *flow)
 {
         struct weir_relay *relay = flow->relay;
 
-        weir_timer_set(flow->timer, weir_loop_now(relay->loop) + relay->options.half_close_timeout_ms * UINT64_C(1000000));
+        weir_timer_set(flow->timer,
+                       weir_loop_now(relay->loop) + relay->options.half_close_timeout_ms * UINT64_C(1000000));
 }
 
 /* The end of one way, once nothing of it is queued any more. */
@@ -148,7 +150,7 @@ static bool move_way(struct weir_flow *flow, enum weir_side side, enum weir_side
         if (source->bytes != before)
                 flow->active_ns = weir_loop_now(flow->relay->loop);
         /* Nothing is tried unless the target is writable, and a failed write takes that back. */
-        *ret_broken = target->writable ? side : (enum weir_side)!side;
+        *ret_broken = target->writable ? side : (enum weir_side) !side;
         return progress != PROGRESS_BROKEN;
 }
 
