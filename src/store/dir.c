@@ -16,7 +16,8 @@ static const struct {
         const char *text;
 } lines[] = {
         { ENOSPC, "no space left on the file system: the store is as it was; free some space and try again" },
-        { EDQUOT, "the disk quota is used up: the store is as it was; remove files or have the quota raised, and try again" },
+        { EDQUOT,
+          "the disk quota is used up: the store is as it was; remove files or have the quota raised, and try again" },
         { EROFS, "the file system is read-only: remount it writable, or name another store with --store dir:PATH" },
         { EACCES, "permission denied: become the owner of the store, or name another with --store dir:PATH" },
         { EPERM, "operation not permitted: become the owner of the store, or name another with --store dir:PATH" },
@@ -78,10 +79,12 @@ static int check_trust(int fd, const char *path, struct weir_err *err)
                 return weir_dir_fail(err, -errno, path);
         weir_dir_set_path(err, path);
         if (st.st_mode & S_IWOTH)
-                return weir_err_set(err, WEIR_EINVALID, "everybody can write to this store, so it is no policy: chmod o-w it first");
+                return weir_err_set(err, WEIR_EINVALID,
+                                    "everybody can write to this store, so it is no policy: chmod o-w it first");
         if ((above.st_mode & S_IWOTH) && st.st_uid != geteuid() && st.st_uid != 0)
                 return weir_err_set(err, WEIR_EINVALID,
-                                    "uid %u made this store in a folder that everybody can write to, so it is not taken: keep the store elsewhere",
+                                    "uid %u made this store in a folder that everybody can write to, so it is not "
+                                    "taken: keep the store elsewhere",
                                     (unsigned)st.st_uid);
         err->path[0] = '\0';
         return 0;

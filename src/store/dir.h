@@ -22,12 +22,12 @@
 #include "base/strutil.h"
 #include "model/resource.h"
 
-#define WEIR_DIR_SUFFIX ".yaml"
+#define WEIR_DIR_SUFFIX   ".yaml"
 #define WEIR_DIR_REVISION "revision"
 /* A file name has at most 255 bytes (NAME_MAX), the suffix included. */
-#define WEIR_DIR_NAME_MAX 250
-#define WEIR_DIR_FILE_STRLEN 256
-#define WEIR_DIR_ENTRIES_MAX 100000 /* in one folder */
+#define WEIR_DIR_NAME_MAX     250
+#define WEIR_DIR_FILE_STRLEN  256
+#define WEIR_DIR_ENTRIES_MAX  100000 /* in one folder */
 #define WEIR_DIR_REVISION_MAX INT64_MAX
 
 /**
@@ -71,7 +71,8 @@ WEIR_MUST int weir_dir_open_folder(int fd, const char *name, int *ret_fd);
 WEIR_MUST int weir_dir_open_file(int fd, const char *name, int *ret_fd);
 /* What the folder holds, sorted, without names that begin with a dot. -E2BIG over WEIR_DIR_ENTRIES_MAX. */
 WEIR_MUST int weir_dir_list(int fd, struct weir_strv *names);
-/* Whether @text can be the name of a resource or namespace: of "a-z0-9.-", a letter or digit at both ends, not too long. */
+/* Whether @text can be the name of a resource or namespace: of "a-z0-9.-", a letter or digit at both ends, not too
+ * long. */
 bool weir_dir_is_name(const char *text);
 /* Fills @err with @path and the line for -errno @r. Returns @r. */
 int weir_dir_fail(struct weir_err *err, int r, const char *path);
@@ -79,9 +80,10 @@ void weir_dir_set_path(struct weir_err *err, const char *path);
 
 /* dir_read.c */
 
-/* One resource out of the folder of its namespace, checked against its place. Errors are added to @errors: WEIR_EINVALID. */
-WEIR_MUST int weir_dir_load(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name, int folder,
-                            struct weir_resource **ret_resource, struct weir_errs *errors);
+/* One resource out of the folder of its namespace, checked against its place. Errors are added to @errors:
+ * WEIR_EINVALID. */
+WEIR_MUST int weir_dir_load(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name,
+                            int folder, struct weir_resource **ret_resource, struct weir_errs *errors);
 /**
  * weir_dir_pass() - go through the whole store once
  * @list:   resources are appended, in no order that matters; NULL if only the digest is wanted
@@ -94,8 +96,8 @@ WEIR_MUST int weir_dir_pass(struct weir_store *store, struct weir_resources *lis
                             char ret_digest[static WEIR_SHA256_STRLEN]);
 
 /* The folder of a namespace in an entered store. -ENOENT; another -errno with @err. */
-WEIR_MUST int weir_dir_open_namespace(struct weir_store *store, enum weir_kind kind, const char *namespace_, int *ret_fd,
-                                      struct weir_err *err);
+WEIR_MUST int weir_dir_open_namespace(struct weir_store *store, enum weir_kind kind, const char *namespace_,
+                                      int *ret_fd, struct weir_err *err);
 int weir_dir_not_found(struct weir_err *err, enum weir_kind kind, const char *name); /* returns WEIR_ENOTFOUND */
 
 /* watch.c */

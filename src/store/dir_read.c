@@ -78,8 +78,8 @@ static int add_errno(struct pass *pass, const char *path, int r)
 }
 
 /* Nothing in a file may say that it is another resource than the one its path names. */
-static int check_place(const struct weir_resource *resource, enum weir_kind kind, const char *namespace_, const char *name,
-                       const char *path, struct weir_errs *errors)
+static int check_place(const struct weir_resource *resource, enum weir_kind kind, const char *namespace_,
+                       const char *name, const char *path, struct weir_errs *errors)
 {
         weir_auto_free char *text = NULL;
 
@@ -87,9 +87,11 @@ static int check_place(const struct weir_resource *resource, enum weir_kind kind
                 text = weir_asprintf("its kind is %s, but the folder is for %s", weir_kind_info(resource->kind)->kind,
                                      weir_kind_info(kind)->kind);
         else if (!weir_streq(resource->name, name))
-                text = weir_asprintf("metadata.name is \"%s\", but the file is called %s" WEIR_DIR_SUFFIX, resource->name, name);
+                text = weir_asprintf("metadata.name is \"%s\", but the file is called %s" WEIR_DIR_SUFFIX,
+                                     resource->name, name);
         else if (resource->namespace_[0] && !weir_streq(resource->namespace_, namespace_))
-                text = weir_asprintf("metadata.namespace is \"%s\", but the folder is that of %s", resource->namespace_, namespace_);
+                text = weir_asprintf("metadata.namespace is \"%s\", but the folder is that of %s", resource->namespace_,
+                                     namespace_);
         else
                 return 0;
         return add_content_error(errors, path, resource->line, text);
@@ -105,8 +107,8 @@ static int fill(struct weir_resource *resource, const char *namespace_, struct w
         return weir_resource_with(resource, namespace_, resource->resource_version[0] ? NULL : "0", ret_resource);
 }
 
-static int parse(const char *bytes, size_t n, enum weir_kind kind, const char *namespace_, const char *name, const char *path,
-                 struct weir_resource **ret_resource, struct weir_errs *errors)
+static int parse(const char *bytes, size_t n, enum weir_kind kind, const char *namespace_, const char *name,
+                 const char *path, struct weir_resource **ret_resource, struct weir_errs *errors)
 {
         struct weir_resources found = { 0 };
         int r;
@@ -114,8 +116,8 @@ static int parse(const char *bytes, size_t n, enum weir_kind kind, const char *n
         r = weir_resources_read(bytes, n, path, &found, errors, NULL);
         if (r == 0 && found.n != 1)
                 r = add_content_error(errors, path, 0,
-                                      found.n ? "holds several resources: in a store each has a file of its own" :
-                                                "holds no resource: fill it or remove it");
+                                      found.n ? "holds several resources: in a store each has a file of its own"
+                                              : "holds no resource: fill it or remove it");
         if (r == 0)
                 r = check_place(found.items[0], kind, namespace_, name, path, errors);
         if (r == 0)
@@ -125,8 +127,8 @@ static int parse(const char *bytes, size_t n, enum weir_kind kind, const char *n
 }
 
 /* The errors of one file are collected apart, so that those of the files before it do not count as its own. */
-static int parse_apart(const char *bytes, size_t n, enum weir_kind kind, const char *namespace_, const char *name, const char *path,
-                       struct weir_resource **ret_resource, struct weir_errs *errors)
+static int parse_apart(const char *bytes, size_t n, enum weir_kind kind, const char *namespace_, const char *name,
+                       const char *path, struct weir_resource **ret_resource, struct weir_errs *errors)
 {
         struct weir_errs own = { 0 };
         int r;
@@ -170,7 +172,8 @@ static int load(struct pass *pass, enum weir_kind kind, const char *namespace_, 
         if (!path || !name)
                 return -ENOMEM;
         if (!weir_dir_is_name(name))
-                return add_text(pass, path, "a resource has no such name: use a-z, 0-9, - and . only, at most 250 of them");
+                return add_text(pass, path,
+                                "a resource has no such name: use a-z, 0-9, - and . only, at most 250 of them");
         r = slurp(folder, file, &bytes, &n);
         if (r == -ENOENT || r == -ENOMEM)
                 return r;
@@ -237,7 +240,8 @@ static int enter_folder(struct pass *pass, int fd, const char *path, struct weir
 
 static int pass_namespace(struct pass *pass, enum weir_kind kind, const char *namespace_, int type_fd)
 {
-        weir_auto_free char *path = weir_asprintf("%s/%s/%s", pass->store->path, weir_kind_info(kind)->type, namespace_);
+        weir_auto_free char *path =
+                weir_asprintf("%s/%s/%s", pass->store->path, weir_kind_info(kind)->type, namespace_);
         weir_auto_close int fd = -1;
         struct weir_strv names = { 0 };
         int r;
@@ -246,7 +250,9 @@ static int pass_namespace(struct pass *pass, enum weir_kind kind, const char *na
                 return -ENOMEM;
         r = weir_dir_open_folder(type_fd, namespace_, &fd);
         if (r == -ENOTDIR && has_suffix(namespace_))
-                return go_on(add_text(pass, path, "lies beside the namespaces: move it into the folder of its namespace, such as default/"));
+                return go_on(add_text(
+                        pass, path,
+                        "lies beside the namespaces: move it into the folder of its namespace, such as default/"));
         if (r == -ENOENT || r == -ENOTDIR)
                 return 0;
         if (r < 0)
@@ -341,7 +347,8 @@ static int check_watch(struct pass *pass)
         if (error == 0)
                 return 0;
         text = weir_asprintf("cannot be watched for changes: %s",
-                             error == -ENOSPC ? "raise the limit (sysctl fs.inotify.max_user_watches)" : strerror(-error));
+                             error == -ENOSPC ? "raise the limit (sysctl fs.inotify.max_user_watches)"
+                                              : strerror(-error));
         return go_on(add_text(pass, pass->store->path, text));
 }
 
@@ -414,7 +421,8 @@ int weir_dir_not_found(struct weir_err *err, enum weir_kind kind, const char *na
         return weir_err_set(err, WEIR_ENOTFOUND, "%s \"%s\" not found", weir_kind_info(kind)->group_resource, name);
 }
 
-int weir_dir_open_namespace(struct weir_store *store, enum weir_kind kind, const char *namespace_, int *ret_fd, struct weir_err *err)
+int weir_dir_open_namespace(struct weir_store *store, enum weir_kind kind, const char *namespace_, int *ret_fd,
+                            struct weir_err *err)
 {
         weir_auto_free char *path = weir_asprintf("%s/%s/%s", store->path, weir_kind_info(kind)->type, namespace_);
         weir_auto_close int type_fd = -1;
@@ -431,7 +439,7 @@ int weir_dir_open_namespace(struct weir_store *store, enum weir_kind kind, const
 /* The first of them, for who asked about one file. */
 static int first_error(struct weir_errs *errors, int r, struct weir_err *err)
 {
-        if (r == WEIR_EINVALID && err)
+        if (r == WEIR_EINVALID && errors->n > 0 && err)
                 *err = errors->items[0];
         else if (r < 0)
                 (void)weir_err_set(err, r, "%s", strerror(-r));

@@ -5,7 +5,8 @@
  * Theory of operation
  *
  * A writer holds the lock from its first look to its last. Both files, the counter and the resource, are first written
- * whole and synced under hidden names in the folder of the store, so a full disk is met while nothing has changed. Then:
+ * whole and synced under hidden names in the folder of the store, so a full disk is met while nothing has changed.
+ * Then:
  *
  *   1. the counter is renamed over the old one, and the folder of the store is synced
  *   2. the resource is renamed over the old one, and the folder of its namespace is synced
@@ -33,12 +34,12 @@
 #include "store/dir.h"
 #include "store/store.h"
 
-#define LOCK_FILE ".lock"
-#define LOCK_MODE 0200
-#define LOCK_POLL_NS (2 * 1000 * 1000)
+#define LOCK_FILE          ".lock"
+#define LOCK_MODE          0200
+#define LOCK_POLL_NS       (2 * 1000 * 1000)
 #define RESOURCE_TEMPORARY ".resource.tmp"
 #define REVISION_TEMPORARY ".revision.tmp"
-#define REVISION_STRLEN 24
+#define REVISION_STRLEN    24
 
 enum write_mode { WRITE_CREATE, WRITE_REPLACE, WRITE_APPLY };
 
@@ -77,7 +78,8 @@ static int out_of_memory(struct weir_err *err)
 static int target_init(struct target *target, const struct weir_store *store)
 {
         (void)snprintf(target->file, sizeof(target->file), "%s" WEIR_DIR_SUFFIX, target->name);
-        target->path = weir_asprintf("%s/%s/%s/%s", store->path, weir_kind_info(target->kind)->type, target->namespace_, target->file);
+        target->path = weir_asprintf("%s/%s/%s/%s", store->path, weir_kind_info(target->kind)->type, target->namespace_,
+                                     target->file);
         return target->path ? 0 : -ENOMEM;
 }
 
@@ -133,16 +135,7 @@ static int open_lock(const struct weir_store *store, int *ret_fd)
         return 0;
 }
 
-/* Whether what was locked is still what others would lock. */
-static bool is_current(const struct weir_store *store, int fd)
-{
-        struct stat ours, theirs;
-
-        return fstat(fd, &ours) == 0 && fstatat(store->fd, LOCK_FILE, &theirs, AT_SYMLINK_NOFOLLOW) == 0 &&
-               ours.st_ino == theirs.st_ino && ours.st_dev == theirs.st_dev;
-}
-
-/* -EWOULDBLOCK while another holds it, or while it was swapped under us. */
+/* -EWOULDBLOCK while another holds it. */
 static int try_lock(const struct weir_store *store, int *ret_fd)
 {
         weir_auto_close int fd = -1;
@@ -153,8 +146,6 @@ static int try_lock(const struct weir_store *store, int *ret_fd)
                 return r;
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
                 return -errno;
-        if (!is_current(store, fd))
-                return -EWOULDBLOCK;
         *ret_fd = TAKE_FD(fd);
         return 0;
 }
@@ -178,7 +169,9 @@ static int take_lock(const struct weir_store *store, int *ret_fd, struct weir_er
                         break;
                 (void)nanosleep(&pause, NULL);
         }
-        (void)weir_err_set(err, r, "another command has been writing to this store for %u s: wait for it, or find it with fuser -v and end it",
+        (void)weir_err_set(err, r,
+                           "another command has been writing to this store for %u s: wait for it, or find it with "
+                           "fuser -v and end it",
                            store->lock_wait_ms / 1000);
         if (err)
                 weir_dir_set_path(err, path);
@@ -198,7 +191,8 @@ static int highest_version(struct weir_store *store, uint64_t *ret_revision)
 
         r = weir_dir_pass(store, &list, &errors, digest);
         for (size_t i = 0; i < list.n; i++)
-                if (weir_parse_uint(list.items[i]->resource_version, WEIR_DIR_REVISION_MAX, &version) == 0 && version > highest)
+                if (weir_parse_uint(list.items[i]->resource_version, WEIR_DIR_REVISION_MAX, &version) == 0 &&
+                    version > highest)
                         highest = version;
         weir_errs_clear(&errors);
         weir_resources_clear(&list);
@@ -231,23 +225,27 @@ static int read_revision(struct weir_store *store, uint64_t *ret_revision)
 }
 
 /* The next one. Above the version of @target too: a counter that a person set back must not give it out twice. */
-static int next_revision(struct weir_store *store, const struct target *target, uint64_t *ret_revision, struct weir_err *err)
+static int next_revision(struct weir_store *store, const struct target *target, uint64_t *ret_revision,
+                         struct weir_err *err)
 {
-        uint64_t revision, version;
+        uint64_t revision = 0, version;
         int r;
 
         r = read_revision(store, &revision);
         if (r == -EBADMSG) {
                 (void)fail_in(store, WEIR_DIR_REVISION, r, err);
-                return weir_err_set(err, WEIR_EINVALID, "holds no number: remove it, and counting goes on above the resources' own");
+                return weir_err_set(err, WEIR_EINVALID,
+                                    "holds no number: remove it, and counting goes on above the resources' own");
         }
         if (r < 0)
                 return fail_in(store, WEIR_DIR_REVISION, r, err);
-        if (target->version && weir_parse_uint(target->version, WEIR_DIR_REVISION_MAX, &version) == 0 && version > revision)
+        if (target->version && weir_parse_uint(target->version, WEIR_DIR_REVISION_MAX, &version) == 0 &&
+            version > revision)
                 revision = version;
         if (revision >= WEIR_DIR_REVISION_MAX) {
                 (void)fail_in(store, WEIR_DIR_REVISION, -ERANGE, err);
-                return weir_err_set(err, WEIR_ELIMIT, "the counter is at its end: set it and the resourceVersions back");
+                return weir_err_set(err, WEIR_ELIMIT,
+                                    "the counter is at its end: set it and the resourceVersions back");
         }
         *ret_revision = revision + 1;
         return 0;
@@ -362,17 +360,23 @@ static int find(struct weir_store *store, struct target *target, struct weir_err
                 return errno == ENOENT ? 0 : weir_dir_fail(err, -errno, target->path);
         target->exists = true;
         if (!S_ISREG(st.st_mode))
-                return weir_dir_fail(err, S_ISLNK(st.st_mode) ? -ELOOP : S_ISDIR(st.st_mode) ? -EISDIR : -ENXIO, target->path);
+                return weir_dir_fail(err,
+                                     S_ISLNK(st.st_mode)   ? -ELOOP
+                                     : S_ISDIR(st.st_mode) ? -EISDIR
+                                                           : -ENXIO,
+                                     target->path);
         return read_version(store, target) < 0 ? out_of_memory(err) : 0;
 }
 
 /* The texts of the Kubernetes API server. */
 static int already_exists(const struct target *target, struct weir_err *err)
 {
-        return weir_err_set(err, WEIR_EEXISTS, "%s \"%s\" already exists", weir_kind_info(target->kind)->group_resource, target->name);
+        return weir_err_set(err, WEIR_EEXISTS, "%s \"%s\" already exists", weir_kind_info(target->kind)->group_resource,
+                            target->name);
 }
 
-static int check_mode(const struct target *target, const struct weir_resource *resource, enum write_mode mode, struct weir_err *err)
+static int check_mode(const struct target *target, const struct weir_resource *resource, enum write_mode mode,
+                      struct weir_err *err)
 {
         if (mode == WRITE_CREATE && target->exists)
                 return already_exists(target, err);
@@ -380,7 +384,8 @@ static int check_mode(const struct target *target, const struct weir_resource *r
                 return weir_dir_not_found(err, target->kind, target->name);
         if (target->exists && resource->resource_version[0] && !weir_streq(resource->resource_version, target->version))
                 return weir_err_set(err, WEIR_ECONFLICT,
-                                    "Operation cannot be fulfilled on %s \"%s\": the object has been modified; please apply your changes "
+                                    "Operation cannot be fulfilled on %s \"%s\": the object has been modified; please "
+                                    "apply your changes "
                                     "to the latest version and try again",
                                     weir_kind_info(target->kind)->group_resource, target->name);
         return 0;
@@ -404,7 +409,8 @@ static int print(const struct weir_resource *resource, uint64_t revision, struct
         return buf->length > WEIR_DOCUMENT_BYTES_MAX ? -EFBIG : 0;
 }
 
-static int put(struct weir_store *store, struct target *target, const struct weir_buf *text, uint64_t revision, struct weir_err *err)
+static int put(struct weir_store *store, struct target *target, const struct weir_buf *text, uint64_t revision,
+               struct weir_err *err)
 {
         int r;
 
@@ -424,11 +430,11 @@ static int put(struct weir_store *store, struct target *target, const struct wei
 }
 
 /* Under the lock. */
-static int write_locked(struct weir_store *store, struct target *target, const struct weir_resource *resource, enum write_mode mode,
-                        uint64_t *ret_revision, struct weir_err *err)
+static int write_locked(struct weir_store *store, struct target *target, const struct weir_resource *resource,
+                        enum write_mode mode, uint64_t *ret_revision, struct weir_err *err)
 {
         weir_auto(buf) struct weir_buf text = { 0 };
-        uint64_t revision;
+        uint64_t revision = 0;
         int r;
 
         r = find(store, target, err);
@@ -440,8 +446,9 @@ static int write_locked(struct weir_store *store, struct target *target, const s
                 return r;
         r = print(resource, revision, &text);
         if (r < 0)
-                return r == -EFBIG ? weir_err_set(err, WEIR_ELIMIT, "%s is larger than 1 MiB when it is written out", resource->name) :
-                                     weir_err_set(err, r, "%s", strerror(-r));
+                return r == -EFBIG ? weir_err_set(err, WEIR_ELIMIT, "%s is larger than 1 MiB when it is written out",
+                                                  resource->name)
+                                   : weir_err_set(err, r, "%s", strerror(-r));
         r = put(store, target, &text, revision, err);
         if (r < 0)
                 remove_temporaries(store);
@@ -457,7 +464,8 @@ static int check_names(const struct weir_resource *resource, struct weir_err *er
         if (strlen(resource->name) > WEIR_DIR_NAME_MAX)
                 return weir_err_set(err, WEIR_ELIMIT, "metadata.name has %zu characters; a dir: store takes at most %d",
                                     strlen(resource->name), WEIR_DIR_NAME_MAX);
-        return weir_err_set(err, WEIR_EINVALID, "\"%s\" in namespace \"%s\" cannot be stored: names are of a-z, 0-9, - and . only",
+        return weir_err_set(err, WEIR_EINVALID,
+                            "\"%s\" in namespace \"%s\" cannot be stored: names are of a-z, 0-9, - and . only",
                             resource->name, resource->namespace_);
 }
 
@@ -478,7 +486,10 @@ static int write_resource(struct weir_store *store, const struct weir_resource *
                           uint64_t *ret_revision, bool *ret_created, struct weir_err *err)
 {
         __attribute__((cleanup(target_clear))) struct target target = {
-                .kind = resource->kind, .namespace_ = resource->namespace_, .name = resource->name, .folder = -1,
+                .kind = resource->kind,
+                .namespace_ = resource->namespace_,
+                .name = resource->name,
+                .folder = -1,
         };
         weir_auto_close int lock = -1;
         int r;
@@ -499,25 +510,27 @@ static int write_resource(struct weir_store *store, const struct weir_resource *
         return r;
 }
 
-int weir_store_create(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision, struct weir_err *err)
+int weir_store_create(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
+                      struct weir_err *err)
 {
         return write_resource(store, resource, WRITE_CREATE, ret_revision, NULL, err);
 }
 
-int weir_store_replace(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision, struct weir_err *err)
+int weir_store_replace(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
+                       struct weir_err *err)
 {
         return write_resource(store, resource, WRITE_REPLACE, ret_revision, NULL, err);
 }
 
-int weir_store_apply(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision, bool *ret_created,
-                     struct weir_err *err)
+int weir_store_apply(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
+                     bool *ret_created, struct weir_err *err)
 {
         return write_resource(store, resource, WRITE_APPLY, ret_revision, ret_created, err);
 }
 
 static int delete_locked(struct weir_store *store, struct target *target, struct weir_err *err)
 {
-        uint64_t revision;
+        uint64_t revision = 0;
         int r;
 
         r = find(store, target, err);
@@ -538,15 +551,20 @@ static int delete_locked(struct weir_store *store, struct target *target, struct
         if (r < 0 && r != -ENOSPC && r != -EDQUOT)
                 return weir_dir_fail(err, r, store->path);
         if (unlinkat(target->folder, target->file, 0) < 0)
-                return errno == ENOENT ? weir_dir_not_found(err, target->kind, target->name) : weir_dir_fail(err, -errno, target->path);
+                return errno == ENOENT ? weir_dir_not_found(err, target->kind, target->name)
+                                       : weir_dir_fail(err, -errno, target->path);
         r = sync_folder(target->folder);
         return r < 0 ? weir_dir_fail(err, r, target->path) : 0;
 }
 
-int weir_store_delete(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name, struct weir_err *err)
+int weir_store_delete(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name,
+                      struct weir_err *err)
 {
         __attribute__((cleanup(target_clear))) struct target target = {
-                .kind = kind, .namespace_ = namespace_, .name = name, .folder = -1,
+                .kind = kind,
+                .namespace_ = namespace_,
+                .name = name,
+                .folder = -1,
         };
         weir_auto_close int lock = -1;
         int r;

@@ -28,10 +28,13 @@ static int check_scheme(const char *spec, struct weir_err *err)
         if (weir_starts_with(spec, "dir:"))
                 return weir_err_set(err, WEIR_EINVALID, "the store \"dir:\" names no folder: write dir:PATH");
         if (weir_starts_with(spec, "kubernetes:"))
-                return weir_err_set(err, WEIR_EINVALID, "the store \"%s\": this version has no kubernetes: stores, only dir:PATH", spec);
+                return weir_err_set(err, WEIR_EINVALID,
+                                    "the store \"%s\": this version has no kubernetes: stores, only dir:PATH", spec);
         if (scheme_length(spec) > 0)
-                return weir_err_set(err, WEIR_EINVALID, "the store \"%s\" is of no kind that is known: write dir:PATH", spec);
-        return weir_err_set(err, WEIR_EINVALID, "the store \"%s\" does not say of which kind it is: did you mean dir:%s?", spec, spec);
+                return weir_err_set(err, WEIR_EINVALID, "the store \"%s\" is of no kind that is known: write dir:PATH",
+                                    spec);
+        return weir_err_set(err, WEIR_EINVALID,
+                            "the store \"%s\" does not say of which kind it is: did you mean dir:%s?", spec, spec);
 }
 
 /* The XDG specification has relative values ignored. */
@@ -46,7 +49,9 @@ static int default_path(char **ret_path, struct weir_err *err)
         else if (home && home[0] == '/')
                 *ret_path = weir_asprintf("%s/.local/state/weir", home);
         else
-                return weir_err_set(err, WEIR_EINVALID, "no store is named and HOME is not set: name one with --store dir:PATH or WEIR_STORE");
+                return weir_err_set(
+                        err, WEIR_EINVALID,
+                        "no store is named and HOME is not set: name one with --store dir:PATH or WEIR_STORE");
         return *ret_path ? 0 : weir_err_set(err, -ENOMEM, "out of memory");
 }
 
@@ -62,9 +67,12 @@ static int make_absolute(const char *path, char **ret_path, struct weir_err *err
                         path += 2 + strspn(path + 2, "/");
                 cwd = getcwd(NULL, 0);
                 if (!cwd)
-                        return weir_err_set(err, -errno, "the store %s is meant below the current folder, which is gone: %s",
-                                            path, strerror(errno));
-                *ret_path = weir_streq(path, ".") || !path[0] ? strdup(cwd) : weir_asprintf("%s/%s", weir_streq(cwd, "/") ? "" : cwd, path);
+                        return weir_err_set(err, -errno,
+                                            "the store %s is meant below the current folder, which is gone: %s", path,
+                                            strerror(errno));
+                *ret_path = weir_streq(path, ".") || !path[0]
+                                    ? strdup(cwd)
+                                    : weir_asprintf("%s/%s", weir_streq(cwd, "/") ? "" : cwd, path);
         }
         if (!*ret_path)
                 return weir_err_set(err, -ENOMEM, "out of memory");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stores: where resources live. A store gives snapshots of all resources and takes create, replace, apply and delete. */
+/* Stores: where resources live. A store gives snapshots of all resources and takes create, replace, apply and delete.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -27,20 +28,26 @@ void weir_store_close(struct weir_store *store);
 WEIR_DEFINE_CLEANUP(store, struct weir_store *, weir_store_close)
 const char *weir_store_path(const struct weir_store *store); /* absolute folder */
 
-/* Each writes one resource whole or not at all. @namespace_ of the resource must be set. @ret_revision: the store's counter after. */
-WEIR_MUST int weir_store_create(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision, struct weir_err *err);
+/* Each writes one resource whole or not at all. @namespace_ of the resource must be set. @ret_revision: the store's
+ * counter after. */
+WEIR_MUST int weir_store_create(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
+                                struct weir_err *err);
 /* WEIR_ENOTFOUND; WEIR_ECONFLICT if the resource carries a resourceVersion that is not the stored one. */
-WEIR_MUST int weir_store_replace(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision, struct weir_err *err);
+WEIR_MUST int weir_store_replace(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
+                                 struct weir_err *err);
 /* Create or replace; @ret_created may be NULL. */
-WEIR_MUST int weir_store_apply(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision, bool *ret_created, struct weir_err *err);
-WEIR_MUST int weir_store_delete(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name, struct weir_err *err);
-/* A new reference, with metadata.resourceVersion and namespace filled. */
+WEIR_MUST int weir_store_apply(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
+                               bool *ret_created, struct weir_err *err);
+WEIR_MUST int weir_store_delete(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name,
+                                struct weir_err *err);
+/* A new reference, with metadata.resourceVersion ("0" in a file made by hand that has none) and namespace filled. */
 WEIR_MUST int weir_store_get(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name,
                              struct weir_resource **ret_resource, struct weir_err *err);
 
 /**
  * weir_store_snapshot() - all resources of all namespaces, sorted by key
- * @errors: files that are broken (located); the rest still comes back in @list
+ * @errors: files that are broken (located), or the folder itself: removed, not to be trusted, or not watched where it
+ *          should be; the rest still comes back in @list
  * Return: 0; WEIR_EINVALID if @errors got any; -errno
  */
 WEIR_MUST int weir_store_snapshot(struct weir_store *store, struct weir_resources *list, struct weir_errs *errors);

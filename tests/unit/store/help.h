@@ -114,12 +114,16 @@ static inline struct weir_store *help_open(const char *folder, bool writable)
 /* @version may be NULL. */
 static inline char *help_yaml(const char *namespace_, const char *name, const char *cidr, const char *version)
 {
-        return weir_asprintf("apiVersion: networking.istio.io/v1alpha3\nkind: ExternalService\nmetadata:\n  name: %s\n  namespace: %s\n%s%s%s"
-                             "spec:\n  hosts:\n  - %s\n  ports:\n  - number: 443\n    name: tcp\n    protocol: TCP\n  discovery: NONE\n",
-                             name, namespace_, version ? "  resourceVersion: \"" : "", version ? version : "", version ? "\"\n" : "", cidr);
+        return weir_asprintf("apiVersion: networking.istio.io/v1alpha3\nkind: ExternalService\nmetadata:\n  name: %s\n "
+                             " namespace: %s\n%s%s%s"
+                             "spec:\n  hosts:\n  - %s\n  ports:\n  - number: 443\n    name: tcp\n    protocol: TCP\n  "
+                             "discovery: NONE\n",
+                             name, namespace_, version ? "  resourceVersion: \"" : "", version ? version : "",
+                             version ? "\"\n" : "", cidr);
 }
 
-static inline struct weir_resource *help_resource(const char *namespace_, const char *name, const char *cidr, const char *version)
+static inline struct weir_resource *help_resource(const char *namespace_, const char *name, const char *cidr,
+                                                  const char *version)
 {
         weir_auto_free char *yaml = help_yaml(namespace_, name, cidr, version);
         struct weir_resources list = { 0 };
@@ -136,8 +140,8 @@ static inline struct weir_resource *help_resource(const char *namespace_, const 
 
 enum help_verb { HELP_CREATE, HELP_REPLACE, HELP_APPLY };
 
-static inline int help_put(struct weir_store *store, enum help_verb verb, const char *name, const char *cidr, const char *version,
-                           uint64_t *ret_revision, struct weir_err *err)
+static inline int help_put(struct weir_store *store, enum help_verb verb, const char *name, const char *cidr,
+                           const char *version, uint64_t *ret_revision, struct weir_err *err)
 {
         struct weir_resource *resource = help_resource("default", name, cidr, version);
         int r = -EINVAL;
@@ -212,10 +216,10 @@ static inline char *help_snapshot(struct weir_store *store, char **ret_errors)
         return keys;
 }
 
-#define assert_keys(store, expected)                                    \
-        do {                                                            \
-                weir_auto_free char *keys_ = help_snapshot(store, NULL);\
-                assert_string_equal(keys_, expected);                   \
+#define assert_keys(store, expected)                                                                                   \
+        do {                                                                                                           \
+                weir_auto_free char *keys_ = help_snapshot(store, NULL);                                               \
+                assert_string_equal(keys_, expected);                                                                  \
         } while (0)
 
 /* A failed assertion ends the child, which otherwise would go on with the parent's other tests. */

@@ -14,7 +14,8 @@ static void put_good(const char *folder, const char *name)
         help_write(folder, below, yaml);
 }
 
-/* Writes @text as @below beside a good file; the snapshot still holds the good one, and its errors "FOLDER/BELOW<expected>". */
+/* Writes @text as @below beside a good file; the snapshot still holds the good one, and its errors
+ * "FOLDER/BELOW<expected>". */
 static void assert_broken(const char *below, const char *text, const char *expected)
 {
         AUTO_FOLDER folder = help_folder();
@@ -32,7 +33,8 @@ static void assert_broken(const char *below, const char *text, const char *expec
 
 static void a_broken_file_is_named_and_the_rest_comes_back(void **state)
 {
-        weir_auto_free char *named_b = help_yaml("default", "b", CIDR_A, NULL), *elsewhere = help_yaml("other", "a", CIDR_A, NULL);
+        weir_auto_free char *named_b = help_yaml("default", "b", CIDR_A, NULL),
+                            *elsewhere = help_yaml("other", "a", CIDR_A, NULL);
         weir_auto_free char *a = help_yaml("default", "a", CIDR_A, NULL), *twice = weir_asprintf("%s---\n%s", a, a);
         weir_auto_free char *bad_host = help_yaml("default", "a", "10.0.0.0/33", NULL);
 
@@ -40,11 +42,14 @@ static void a_broken_file_is_named_and_the_rest_comes_back(void **state)
         assert_broken("external-service/default/a.yaml", "", ": holds no resource: fill it or remove it");
         assert_broken("external-service/default/a.yaml", "{", ":");
         assert_broken("external-service/default/a.yaml", bad_host, ":");
-        assert_broken("external-service/default/a.yaml", twice, ": holds several resources: in a store each has a file of its own");
-        assert_broken("external-service/default/a.yaml", named_b, ":1: metadata.name is \"b\", but the file is called a.yaml");
+        assert_broken("external-service/default/a.yaml", twice,
+                      ": holds several resources: in a store each has a file of its own");
+        assert_broken("external-service/default/a.yaml", named_b,
+                      ":1: metadata.name is \"b\", but the file is called a.yaml");
         assert_broken("external-service/default/a.yaml", elsewhere,
                       ":1: metadata.namespace is \"other\", but the folder is that of default");
-        assert_broken("service-entry/default/a.yaml", a, ":1: its kind is ExternalService, but the folder is for ServiceEntry");
+        assert_broken("service-entry/default/a.yaml", a,
+                      ":1: its kind is ExternalService, but the folder is for ServiceEntry");
         assert_broken("external-service/default/A.yaml", a, ": a resource has no such name");
 }
 
@@ -61,7 +66,8 @@ static void what_lies_at_the_wrong_place_is_named(void **state)
         help_write(folder, "external-service/Default/a.yaml", "x");
         keys = help_snapshot(store, &errors);
         assert_string_equal(keys, "external-service/default/good ");
-        assert_non_null(strstr(errors, "/externalservices: is not read: the folder for ExternalService is called external-service"));
+        assert_non_null(strstr(
+                errors, "/externalservices: is not read: the folder for ExternalService is called external-service"));
         assert_non_null(strstr(errors, "/external-service/a.yaml: lies beside the namespaces"));
         assert_non_null(strstr(errors, "/external-service/Default: a namespace has no such name"));
 }
@@ -70,7 +76,8 @@ static void a_file_over_the_limit_is_not_read(void **state)
 {
         AUTO_FOLDER folder = help_folder();
         weir_auto(store) struct weir_store *store = help_open(folder, true);
-        weir_auto_free char *keys = NULL, *errors = NULL, *path = help_path(folder, "external-service/default/big.yaml");
+        weir_auto_free char *keys = NULL, *errors = NULL,
+                            *path = help_path(folder, "external-service/default/big.yaml");
 
         (void)state;
         put_good(folder, "good");
@@ -84,10 +91,20 @@ static void a_file_over_the_limit_is_not_read(void **state)
 static void what_is_not_of_the_store_is_passed_over(void **state)
 {
         static const char *const below[] = {
-                ".git/config", ".git/external-service/default/a.yaml", "README.md", "external-service/.keep", "external-service/README",
-                "external-service/default/.a.yaml.swp", "external-service/default/.#a.yaml", "external-service/default/a.yaml~",
-                "external-service/default/#a.yaml#", "external-service/default/4913", "external-service/default/a.yml",
-                "external-service/default/old/a.yaml", "external-service/.git/a.yaml", "external-service/default/.yaml",
+                ".git/config",
+                ".git/external-service/default/a.yaml",
+                "README.md",
+                "external-service/.keep",
+                "external-service/README",
+                "external-service/default/.a.yaml.swp",
+                "external-service/default/.#a.yaml",
+                "external-service/default/a.yaml~",
+                "external-service/default/#a.yaml#",
+                "external-service/default/4913",
+                "external-service/default/a.yml",
+                "external-service/default/old/a.yaml",
+                "external-service/.git/a.yaml",
+                "external-service/default/.yaml",
                 ".resource.tmp",
         };
         AUTO_FOLDER folder = help_folder();
@@ -129,7 +146,8 @@ static void a_broken_file_can_be_written_over_and_deleted(void **state)
 
         (void)state;
         help_write(folder, "external-service/default/a.yaml", "{");
-        assert_int_equal(weir_store_get(store, WEIR_KIND_EXTERNAL_SERVICE, "default", "a", &resource, &err), WEIR_EINVALID);
+        assert_int_equal(weir_store_get(store, WEIR_KIND_EXTERNAL_SERVICE, "default", "a", &resource, &err),
+                         WEIR_EINVALID);
         assert_non_null(strstr(err.path, "/a.yaml"));
         assert_int_equal(help_put(store, HELP_CREATE, "a", CIDR_A, NULL, &revision, &err), WEIR_EEXISTS);
         assert_int_equal(help_put(store, HELP_APPLY, "a", CIDR_A, NULL, &revision, &err), 0);
@@ -151,7 +169,8 @@ static void no_link_is_followed_to_read(void **state)
         AUTO_FOLDER folder = help_folder();
         AUTO_FOLDER outside = help_folder();
         weir_auto_free char *file = help_path(outside, "external-service/default/a.yaml");
-        weir_auto_free char *namespace_ = help_path(outside, "external-service/default"), *type = help_path(outside, "external-service");
+        weir_auto_free char *namespace_ = help_path(outside, "external-service/default"),
+                            *type = help_path(outside, "external-service");
         weir_auto_free char *keys = NULL, *errors = NULL;
         weir_auto(store) struct weir_store *store = help_open(folder, true);
         struct weir_resource *resource;
@@ -169,7 +188,8 @@ static void no_link_is_followed_to_read(void **state)
         assert_non_null(strstr(errors, "/external-service/default/a.yaml: is a symbolic link"));
         assert_non_null(strstr(errors, "/external-service/linked: is a symbolic link"));
         assert_non_null(strstr(errors, "/service-entry: is a symbolic link"));
-        assert_int_equal(weir_store_get(store, WEIR_KIND_EXTERNAL_SERVICE, "default", "a", &resource, &err), WEIR_EINVALID);
+        assert_int_equal(weir_store_get(store, WEIR_KIND_EXTERNAL_SERVICE, "default", "a", &resource, &err),
+                         WEIR_EINVALID);
         assert_int_equal(weir_store_get(store, WEIR_KIND_EXTERNAL_SERVICE, "linked", "a", &resource, &err), -ELOOP);
 }
 
@@ -251,7 +271,8 @@ static void a_folder_that_others_write_to_is_no_policy(void **state)
 static void what_is_no_folder_cannot_be_opened(void **state)
 {
         AUTO_FOLDER folder = help_folder();
-        weir_auto_free char *spec = weir_asprintf("dir:%s/file", folder), *below = weir_asprintf("dir:%s/file/store", folder);
+        weir_auto_free char *spec = weir_asprintf("dir:%s/file", folder),
+                            *below = weir_asprintf("dir:%s/file/store", folder);
         struct weir_store *store = NULL;
         struct weir_err err = { 0 };
 
@@ -267,7 +288,8 @@ static void what_is_no_folder_cannot_be_opened(void **state)
 static void the_folder_opened_is_the_folder_used(void **state)
 {
         AUTO_FOLDER above = help_folder();
-        weir_auto_free char *folder = help_path(above, "store"), *away = help_path(above, "away"), *keys = NULL, *errors = NULL;
+        weir_auto_free char *folder = help_path(above, "store"), *away = help_path(above, "away"), *keys = NULL,
+                            *errors = NULL;
         weir_auto(store) struct weir_store *store = help_open(folder, true), *other = NULL;
         struct weir_err err = { 0 };
         uint64_t revision;
@@ -407,7 +429,8 @@ static void full_in_child(const char *folder)
         fill(folder);
         assert_int_equal(help_put(store, HELP_CREATE, "c", CIDR_B, NULL, &revision, &err), -ENOSPC);
         assert_string_equal(err.path, folder);
-        assert_string_equal(err.text, "no space left on the file system: the store is as it was; free some space and try again");
+        assert_string_equal(err.text,
+                            "no space left on the file system: the store is as it was; free some space and try again");
         assert_int_equal(help_put(store, HELP_APPLY, "a", CIDR_B, NULL, &revision, &err), -ENOSPC);
         assert_string_equal(help_host(store, "a", NULL), CIDR_A);
         assert_int_equal(help_revision(folder), 2);

@@ -69,7 +69,9 @@ static pid_t start(const char *folder, victim *run)
         }
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFSTOPPED(status));
-        assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(uintptr_t)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)), 0);
+        assert_int_equal(
+                ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(uintptr_t)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)),
+                0);
         return pid;
 }
 
@@ -117,7 +119,8 @@ static void assert_whole(const char *folder, const struct outcome *outcome, bool
         uint64_t before = help_revision(folder), revision = 0, version = 0;
         struct weir_err err = { 0 };
 
-        if (!is_either(keys, outcome->old_keys, outcome->new_keys) || !is_either(host, outcome->old_host, outcome->new_host))
+        if (!is_either(keys, outcome->old_keys, outcome->new_keys) ||
+            !is_either(host, outcome->old_host, outcome->new_host))
                 fail_msg("half: \"%s\" \"%s\"", keys, host);
         if (survived) {
                 assert_string_equal(keys, outcome->new_keys);
@@ -152,7 +155,7 @@ static void crash_everywhere(const struct outcome *outcome)
                 survived = run_until(folder, outcome->run, stops);
                 keys = help_snapshot(store, NULL);
                 if (weir_streq(keys, outcome->new_keys) && weir_streq(help_host(store, "a", NULL), outcome->new_host))
-                        new++;
+                        new ++;
                 else
                         old++;
                 assert_whole(folder, outcome, survived);
@@ -175,7 +178,11 @@ static void a_crash_while_replacing(void **state)
 static void a_crash_while_creating_in_a_new_namespace(void **state)
 {
         static const struct outcome outcome = {
-                "external-service/default/a ", "external-service/default/a external-service/team/b ", CIDR_A, CIDR_A, do_create,
+                "external-service/default/a ",
+                "external-service/default/a external-service/team/b ",
+                CIDR_A,
+                CIDR_A,
+                do_create,
         };
 
         (void)state;
@@ -246,6 +253,33 @@ static void what_is_renamed_was_synced_and_so_is_its_folder(void **state)
         assert_string_equal(seen, "srsus");
 }
 
+/* An editor knows nothing of the lock. Its file appears when all checks are done, just before the rename. */
+static void a_file_made_by_hand_meanwhile_is_not_overwritten(void **state)
+{
+        AUTO_FOLDER folder = help_folder();
+        weir_auto(store) struct weir_store *store = help_open(folder, true);
+        weir_auto_free char *text = NULL;
+        unsigned renames = 0;
+        uint64_t revision;
+        int status;
+        pid_t pid;
+
+        (void)state;
+        assert_int_equal(help_put(store, HELP_CREATE, "a", CIDR_A, NULL, &revision, NULL), 0);
+        pid = start(folder, do_create);
+        while (step(pid, &status)) {
+                struct stop stop;
+
+                assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(stop), &stop) > 0);
+                if (stop.op == 1 && letter(stop.nr) == 'r' && ++renames == 2)
+                        help_write(folder, "external-service/team/b.yaml", "by hand");
+        }
+        assert_int_equal(WEXITSTATUS(status), 9);
+        text = help_read(folder, "external-service/team/b.yaml");
+        assert_string_equal(text, "by hand");
+        assert_false(help_exists(folder, ".resource.tmp"));
+}
+
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
@@ -253,6 +287,7 @@ int main(void)
                 cmocka_unit_test(a_crash_while_creating_in_a_new_namespace),
                 cmocka_unit_test(a_crash_while_deleting),
                 cmocka_unit_test(what_is_renamed_was_synced_and_so_is_its_folder),
+                cmocka_unit_test(a_file_made_by_hand_meanwhile_is_not_overwritten),
         };
 
         return cmocka_run_group_tests_name("crash", tests, NULL, NULL);

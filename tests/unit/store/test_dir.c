@@ -134,9 +134,13 @@ static void names_that_lead_elsewhere_are_not_found(void **state)
         (void)state;
         help_write(folder, "external-service/a.yaml", "x");
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(names); i++) {
-                assert_int_equal(weir_store_get(store, WEIR_KIND_EXTERNAL_SERVICE, "default", names[i], &resource, &err), WEIR_ENOTFOUND);
-                assert_int_equal(weir_store_delete(store, WEIR_KIND_EXTERNAL_SERVICE, "default", names[i], &err), WEIR_ENOTFOUND);
-                assert_int_equal(weir_store_delete(store, WEIR_KIND_EXTERNAL_SERVICE, names[i], "a", &err), WEIR_ENOTFOUND);
+                assert_int_equal(
+                        weir_store_get(store, WEIR_KIND_EXTERNAL_SERVICE, "default", names[i], &resource, &err),
+                        WEIR_ENOTFOUND);
+                assert_int_equal(weir_store_delete(store, WEIR_KIND_EXTERNAL_SERVICE, "default", names[i], &err),
+                                 WEIR_ENOTFOUND);
+                assert_int_equal(weir_store_delete(store, WEIR_KIND_EXTERNAL_SERVICE, names[i], "a", &err),
+                                 WEIR_ENOTFOUND);
         }
         assert_true(help_exists(folder, "external-service/a.yaml"));
 }
@@ -180,7 +184,9 @@ static void a_lost_counter_goes_on_above_the_resources(void **state)
 
 static void a_broken_counter_is_an_error(void **state)
 {
-        static const char *const texts[] = { "", "x\n", "-1\n", "1 2\n", "99999999999999999999\n", "11111111111111111111111111111111\n" };
+        static const char *const texts[] = {
+                "", "x\n", "-1\n", "1 2\n", "99999999999999999999\n", "11111111111111111111111111111111\n"
+        };
         AUTO_FOLDER folder = help_folder();
         weir_auto(store) struct weir_store *store = help_open(folder, true);
         weir_auto_free char *path = help_path(folder, "revision");
@@ -241,18 +247,21 @@ static void the_lock_is_waited_for_and_named(void **state)
         assert_int_equal(help_put(store, HELP_APPLY, "a", CIDR_B, NULL, &revision, &err), 0);
 }
 
-/* Who holds a lock file that was removed holds nothing. */
-static void a_removed_lock_is_made_again(void **state)
+static void a_lock_that_could_be_read_is_closed(void **state)
 {
         AUTO_FOLDER folder = help_folder();
         weir_auto(store) struct weir_store *store = help_open(folder, true);
         weir_auto_free char *path = help_path(folder, ".lock");
         struct weir_err err = { 0 };
         uint64_t revision;
+        struct stat st;
 
         (void)state;
         help_write(folder, ".lock", "");
+        assert_int_equal(chmod(path, 0664), 0);
         assert_int_equal(help_put(store, HELP_CREATE, "a", CIDR_A, NULL, &revision, &err), 0);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0220);
         assert_int_equal(unlink(path), 0);
         assert_int_equal(help_put(store, HELP_APPLY, "a", CIDR_B, NULL, &revision, &err), 0);
         assert_int_equal(revision, 2);
@@ -306,7 +315,8 @@ static void default_in_child(const char *folder, uid_t uid)
         assert_path(NULL, geteuid() ? in_home : "/var/lib/weir");
         assert_int_equal(unsetenv("HOME"), 0);
         if (geteuid())
-                assert_spec(NULL, "no store is named and HOME is not set: name one with --store dir:PATH or WEIR_STORE");
+                assert_spec(NULL,
+                            "no store is named and HOME is not set: name one with --store dir:PATH or WEIR_STORE");
 }
 
 static void the_default_follows_user_and_environment(void **state)
@@ -388,7 +398,7 @@ int main(void)
                 cmocka_unit_test(a_broken_counter_is_an_error),
                 cmocka_unit_test(a_counter_set_back_gives_no_version_twice),
                 cmocka_unit_test(the_lock_is_waited_for_and_named),
-                cmocka_unit_test(a_removed_lock_is_made_again),
+                cmocka_unit_test(a_lock_that_could_be_read_is_closed),
                 cmocka_unit_test(a_wrong_spec_says_what_to_write),
                 cmocka_unit_test(the_default_follows_user_and_environment),
                 cmocka_unit_test(a_relative_path_is_made_absolute),

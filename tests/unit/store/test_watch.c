@@ -108,7 +108,8 @@ static void a_refused_write_is_not_told(void **state)
 static void a_file_by_hand_is_told(void **state)
 {
         struct fixture *f = *state;
-        weir_auto_free char *a = help_path(f->folder, "external-service/default/a.yaml"), *b = help_path(f->folder, "external-service/default/a.swp");
+        weir_auto_free char *a = help_path(f->folder, "external-service/default/a.yaml"),
+                            *b = help_path(f->folder, "external-service/default/a.swp");
 
         put_file(f->folder, "default", "a", CIDR_A);
         assert_changed(f->store);
@@ -142,7 +143,8 @@ static void what_changes_nothing_is_not_told(void **state)
 static void a_new_namespace_is_watched(void **state)
 {
         struct fixture *f = *state;
-        weir_auto_free char *staged = help_path(f->above, "external-service/team"), *moved = help_path(f->folder, "external-service/team");
+        weir_auto_free char *staged = help_path(f->above, "external-service/team"),
+                            *moved = help_path(f->folder, "external-service/team");
 
         put_file(f->folder, "default", "a", CIDR_A);
         assert_changed(f->store);
@@ -218,7 +220,8 @@ static void a_store_that_appears_is_told(void **state)
 static void a_store_that_appears_step_by_step_is_told(void **state)
 {
         struct fixture *f = *state;
-        weir_auto_free char *deep = help_path(f->above, "deep"), *er = help_path(f->above, "deep/er"), *folder = help_path(f->above, "deep/er/store");
+        weir_auto_free char *deep = help_path(f->above, "deep"), *er = help_path(f->above, "deep/er"),
+                            *folder = help_path(f->above, "deep/er/store");
         weir_auto(store) struct weir_store *store = help_open(folder, false);
 
         assert_true(weir_store_watch_fd(store) >= 0);
@@ -245,7 +248,8 @@ static void a_store_that_appears_step_by_step_is_told(void **state)
 static void a_store_that_appears_is_checked(void **state)
 {
         struct fixture *f = *state;
-        weir_auto_free char *folder = help_path(f->above, "late"), *staged = help_path(f->above, "staged"), *keys = NULL, *errors = NULL;
+        weir_auto_free char *folder = help_path(f->above, "late"), *staged = help_path(f->above, "staged"),
+                            *keys = NULL, *errors = NULL;
         weir_auto(store) struct weir_store *store = help_open(folder, false);
 
         assert_true(weir_store_watch_fd(store) >= 0);
