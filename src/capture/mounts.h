@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the workload sees of the file system: its policy cannot be changed, and daemons that would go out for it are not there. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/cleanup.h"
+
+struct weir_err;
+
+struct weir_mounts {
+        const char *const *protect;    /* NULL-terminated */
+        const char *const *unix_paths; /* NULL-terminated */
+        bool own_pids;                 /* mount a /proc of the new PID namespace */
+};
+
+/**
+ * weir_mounts_setup() - in the new mount namespace, with capabilities over it
+ * The current folder is entered anew, through the mounts.
+ *
+ * Return: 0; WEIR_EUNSUPPORTED (WEIR_ELIMIT where it is /proc alone that cannot be mounted) or WEIR_EINVALID with @err
+ */
+WEIR_MUST int weir_mounts_setup(const struct weir_mounts *mounts, struct weir_err *err);

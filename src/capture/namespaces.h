@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A process in namespaces of its own, and why a machine may refuse that. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/cleanup.h"
+
+struct weir_err;
+
+/**
+ * weir_namespaces_clone() - fork(2) into new user, mount, network and, if @with_pids, PID namespaces
+ * @ret_pidfd: of the child, in the parent
+ *
+ * Return: the child's pid in the parent, 0 in the child; WEIR_EUNSUPPORTED with @err naming the setting that refuses
+ */
+WEIR_MUST pid_t weir_namespaces_clone(bool with_pids, int *ret_pidfd, struct weir_err *err);
+/* The child's uid and gid map to themselves, one each; setgroups is denied. Run by the parent. */
+WEIR_MUST int weir_namespaces_map(pid_t pid, struct weir_err *err);

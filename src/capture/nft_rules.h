@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sandbox's packet rules, as JSON for nft, and the run of nft that loads them. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/cleanup.h"
+
+struct weir_err;
+
+struct weir_nft_ports {
+        uint16_t relay;             /* the listeners of both families */
+        uint16_t dns_udp, dns_tcp;
+        uint16_t log_group;         /* NFLOG */
+};
+
+/* The ruleset as a heap string, NULL without memory. */
+char *weir_nft_ruleset(const struct weir_nft_ports *ports);
+
+/* nft while it runs. */
+struct weir_nft {
+        pid_t pid;
+        int errors; /* its standard error */
+};
+
+/* Starts nft with @ruleset on its standard input. Needs CAP_NET_ADMIN over the current network namespace. */
+WEIR_MUST int weir_nft_start(const char *ruleset, struct weir_nft *ret_nft, struct weir_err *err);
+/* Waits for its end. 0; WEIR_EUNSUPPORTED with nft's own words in @err. */
+WEIR_MUST int weir_nft_finish(struct weir_nft *nft, struct weir_err *err);

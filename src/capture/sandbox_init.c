@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * Born with every capability over its new namespaces and none over the host. It waits for its id maps, builds network and mounts,
+ * opens Weir's sockets and hands them out, and waits for the word to go: until then nothing of the command has run. Then it starts the
+ * command, gives up every capability, and from there only waits: for children to reap, and for the supervisor's wishes.
+ *
+ * It is no part of the boundary. A workload that took it over would find no capability, no socket of the host, and a channel on which
+ * the supervisor believes nothing but the command's end. It cannot be traced (not dumpable) or signalled (PID 1) all the same.
+ *
+ * If the supervisor dies, the kernel kills this process (parent death signal), and the kernel kills everything else of the PID
+ * namespace with it. Without a PID namespace it is a subreaper, and kills its descendants itself.
+ */
+#include "capture/sandbox_init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "capture/caps.h"
+#include "capture/descriptors.h"
+#include "capture/landlock.h"
+#include "capture/mounts.h"
+#include "capture/netlink.h"
+#include "capture/nft_rules.h"
+#include "capture/protocol.h"
+#include "capture/seccomp.h"
+#include "capture/sockets.h"
+
+static void send_message(int socket, uint32_t verb, int32_t value, const struct weir_err *err, const int *fds, size_t n_fds)
+{
+        struct weir_box_message message = { .verb = verb, .value = value, .code = err ? err->code : 0 };
+
+        if (err)
+                (void)snprintf(message.text, sizeof(message.text), "%s", err->text);
+        /* A supervisor that is gone takes this process with it. */
+        if (weir_fd_send(socket, &message, sizeof(message), fds, n_fds) < 0)
+                _exit(1);
+}
+
+static void give_up(const struct weir_sandbox *s, const struct weir_err *err) __attribute__((noreturn));
+static void give_up(const struct weir_sandbox *s, const struct weir_err *err)
+{
+        send_message(s->events, WEIR_BOX_FAILED, 0, err, NULL, 0);
+        _exit(1);
+}
+
+static void await(const struct weir_sandbox *s, uint32_t verb)
+{
+        struct weir_box_message message;
+        size_t n_fds = 0;
+
+        if (weir_fd_recv(s->events, &message, sizeof(message), NULL, &n_fds) != (ssize_t)sizeof(message) || message.verb != verb)
+                _exit(1);
+}
+
+/* Network, rules and mounts. nft takes longest, so the mounts are laid while it runs. */
+static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT], size_t *ret_n, struct weir_err *err)
+{
+        const struct weir_mounts mounts = { .protect = s->options->protect, .unix_paths = s->options->unix_paths, .own_pids = s->own_pids };
+        weir_auto_free char *ruleset = NULL;
+        struct weir_nft_ports ports = { 0 };
+        struct weir_nft nft;
+        bool ipv6 = weir_have_ipv6();
+        int r, built;
+
+        r = weir_netlink_setup(ipv6, err);
+        if (r == 0)
+                r = weir_sockets_open(ipv6, fds, ret_n, &ports, err);
+        if (r < 0)
+                return r;
+        ruleset = weir_nft_ruleset(&ports);
+        if (!ruleset)
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        r = weir_nft_start(ruleset, &nft, err);
+        if (r < 0)
+                return r;
+        built = weir_mounts_setup(&mounts, err);
+        /* What nft says matters only if the mounts are well: the first error stays. */
+        r = weir_nft_finish(&nft, built < 0 ? NULL : err);
+        return built < 0 ? built : r;
+}
+
+/* The caller's signal mask, which the command gets back. */
+static sigset_t callers_mask;
+
+static int close_door(struct weir_err *err)
+{
+        weir_auto(seccomp) struct weir_seccomp *filter = NULL;
+        int r;
+
+        r = weir_seccomp_build(&filter, err);
+        if (r == 0)
+                r = weir_caps_drop_all(err);
+        if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                r = weir_err_set(err, WEIR_EUNSUPPORTED, "cannot set no_new_privs: %s", strerror(errno));
+        if (r < 0)
+                return r;
+        r = weir_landlock_scope();
+        if (r < 0)
+                return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot enter a Landlock domain: %s", strerror(-r));
+        return weir_seccomp_load(filter, err);
+}
+
+/* In the new process: the last gates, then the command. @report tells why it did not start. */
+static void become_command(const struct weir_sandbox *s, int report) __attribute__((noreturn));
+static void become_command(const struct weir_sandbox *s, int report)
+{
+        struct weir_box_message message = { .verb = WEIR_BOX_EXEC_FAILED };
+        struct weir_err err = { 0 };
+
+        (void)sigprocmask(SIG_SETMASK, &callers_mask, NULL);
+        if (weir_descriptors_limit() < 0) {
+                (void)weir_err_set(&err, -errno, "cannot close inherited descriptors");
+                message.verb = WEIR_BOX_FAILED;
+        } else if (close_door(&err) < 0)
+                message.verb = WEIR_BOX_FAILED;
+        else {
+                (void)execvp(s->options->argv[0], s->options->argv);
+                message.value = errno;
+        }
+        message.code = err.code;
+        (void)snprintf(message.text, sizeof(message.text), "%s", err.text);
+        if (weir_fd_write_all(report, &message, sizeof(message)) < 0)
+                _exit(1);
+        _exit(0);
+}
+
+/* Return: the command's pid; what went wrong is on @ret_report, which closes when the command runs. */
+static pid_t start_command(const struct weir_sandbox *s, int *ret_report)
+{
+        int report[2];
+        pid_t pid;
+
+        if (pipe2(report, O_CLOEXEC) < 0)
+                return -errno;
+        pid = fork();
+        if (pid == 0)
+                become_command(s, report[1]);
+        (void)close(report[1]);
+        *ret_report = report[0];
+        return pid < 0 ? -errno : pid;
+}
+
+/* Waits until the command runs or has failed to. */
+static bool started(const struct weir_sandbox *s, int report)
+{
+        struct weir_box_message message;
+        bool failed = weir_fd_read_all(report, &message, sizeof(message)) == 0;
+
+        (void)close(report);
+        if (!failed)
+                message = (struct weir_box_message){ .verb = WEIR_BOX_STARTED };
+        if (weir_fd_send(s->events, &message, sizeof(message), NULL, 0) < 0)
+                _exit(1);
+        return !failed;
+}
+
+/* Everything that descends from this process; in a PID namespace the kernel does that at our end. */
+static void kill_descendants(const struct weir_sandbox *s)
+{
+        while (!s->own_pids) {
+                char path[64], text[4096];
+                weir_auto_close int fd = -1;
+                ssize_t n;
+
+                (void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)syscall(SYS_gettid));
+                fd = open(path, O_RDONLY | O_CLOEXEC);
+                n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+                if (n <= 0)
+                        return;
+                text[n] = '\0';
+                for (char *at = text, *end; (void)(end = at), *at; at = end) {
+                        long pid = strtol(at, &end, 10);
+
+                        if (end == at)
+                                break;
+                        (void)kill((pid_t)pid, SIGKILL);
+                }
+                while (waitpid(-1, NULL, 0) < 0 && errno == EINTR)
+                        ;
+        }
+}
+
+/* Takes in every child that ended. When the command itself has, it is told and all is over. */
+static void reap(const struct weir_sandbox *s, pid_t command)
+{
+        int status;
+        pid_t pid;
+
+        while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
+                if (pid != command)
+                        continue;
+                if (!WIFSTOPPED(status))
+                        kill_descendants(s);
+                send_message(s->events, WEIR_BOX_STATUS, status, NULL, NULL, 0);
+                if (!WIFSTOPPED(status))
+                        _exit(0);
+        }
+}
+
+static void serve(const struct weir_sandbox *s, pid_t command)
+{
+        struct weir_box_message wish;
+        size_t n_fds = 0;
+        int fd;
+
+        if (weir_fd_recv(s->service, &wish, sizeof(wish), NULL, &n_fds) != (ssize_t)sizeof(wish))
+                _exit(1);
+        switch (wish.verb) {
+        case WEIR_BOX_KILL:
+                (void)kill(command, wish.value);
+                break;
+        case WEIR_BOX_CONNECT:
+                fd = weir_sockets_connect((uint16_t)wish.value);
+                send_message(s->service, WEIR_BOX_CONNECTED, fd < 0 ? -fd : 0, NULL, &fd, fd < 0 ? 0 : 1);
+                if (fd >= 0)
+                        (void)close(fd);
+                break;
+        default:
+                _exit(1);
+        }
+}
+
+static void watch_over(const struct weir_sandbox *s, pid_t command) __attribute__((noreturn));
+static void watch_over(const struct weir_sandbox *s, pid_t command)
+{
+        sigset_t children;
+        struct pollfd polled[2];
+
+        (void)sigemptyset(&children);
+        (void)sigaddset(&children, SIGCHLD);
+        polled[0] = (struct pollfd){ .fd = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK), .events = POLLIN };
+        polled[1] = (struct pollfd){ .fd = s->service, .events = POLLIN };
+        if (polled[0].fd < 0)
+                _exit(1);
+        for (;;) {
+                struct signalfd_siginfo info;
+
+                reap(s, command);
+                if (poll(polled, 2, -1) < 0 && errno != EINTR)
+                        _exit(1);
+                if (polled[0].revents)
+                        (void)!read(polled[0].fd, &info, sizeof(info));
+                if (polled[1].revents)
+                        serve(s, command);
+        }
+}
+
+/* Standard streams and inherited pipes belong to the command alone: a pipe must end when the command does. */
+static void keep_only(int a, int b)
+{
+        unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a);
+
+        if (low > 0)
+                (void)close_range(0, low - 1, 0);
+        if (high > low + 1)
+                (void)close_range(low + 1, high - 1, 0);
+        (void)close_range(high + 1, ~0U, 0);
+}
+
+/* Nobody of the host can be reached through this process, nor be stopped by the terminal's signals. */
+static void harden(const struct weir_sandbox *s)
+{
+        static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGHUP, SIGTERM, SIGPIPE };
+        sigset_t all;
+
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+                _exit(1);
+        if (!s->own_pids && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+                _exit(1);
+        /* Blocked, not ignored: what is ignored stays so over exec, and the command would inherit it. */
+        (void)sigemptyset(&all);
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(ignored); i++)
+                (void)sigaddset(&all, ignored[i]);
+        (void)sigaddset(&all, SIGCHLD);
+        (void)sigprocmask(SIG_BLOCK, &all, &callers_mask);
+}
+
+void weir_sandbox_init(const struct weir_sandbox *s)
+{
+        int fds[WEIR_BOX_FD_COUNT], report = -1;
+        struct weir_err err = { 0 };
+        size_t n_fds = 0;
+        pid_t command;
+
+        harden(s);
+        await(s, WEIR_BOX_MAPPED);
+        if (build(s, fds, &n_fds, &err) < 0)
+                give_up(s, &err);
+        send_message(s->events, WEIR_BOX_READY, 0, NULL, fds, n_fds);
+        for (size_t i = 0; i < n_fds; i++)
+                (void)close(fds[i]);
+        await(s, WEIR_BOX_GO);
+        command = start_command(s, &report);
+        if (command < 0) {
+                (void)weir_err_set(&err, (int)command, "cannot start a process in the sandbox: %s", strerror(-(int)command));
+                give_up(s, &err);
+        }
+        if (!started(s, report))
+                _exit(0);
+        if (weir_caps_drop_all(&err) < 0)
+                give_up(s, &err);
+        keep_only(s->events, s->service);
+        watch_over(s, command);
+}
