@@ -21,6 +21,7 @@ static void size_pipe(struct weir_pipe_pool *pool, struct weir_pipe *pipe)
                 got = fcntl(pipe->fds[1], F_GETPIPE_SZ);
         }
         pipe->capacity = got > 0 ? (size_t)got : WEIR_PIPE_SMALL;
+        pipe->slots = pipe->capacity / (size_t)sysconf(_SC_PAGESIZE);
         if (pipe->capacity >= WEIR_PIPE_BIG)
                 pool->n_big++;
 }

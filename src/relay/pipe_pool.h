@@ -9,6 +9,7 @@
 struct weir_pipe {
         int fds[2]; /* read end, write end */
         size_t capacity;
+        size_t slots; /* what it holds in pieces, however small each is */
         struct weir_pipe *next;
 };
 

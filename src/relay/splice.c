@@ -29,7 +29,6 @@
 #define SHARE     (2 * 1024 * 1024)
 #define ROUNDS    16
 #define COPY_SIZE (64 * 1024)
-#define SLOT_SIZE 4096 /* a pipe has one slot for so much of its capacity, and a slot holds at least one byte */
 
 enum progress { PROGRESS_BROKEN = -1, PROGRESS_STUCK = 0, PROGRESS_MOVED = 1 };
 
@@ -62,7 +61,7 @@ static enum progress fill(struct weir_flow *flow, struct weir_half *source)
                 return PROGRESS_MOVED;
         }
         source->queued = (size_t)n;
-        if (source->queued < source->pipe->capacity / SLOT_SIZE && !source->hung_up)
+        if (source->queued < source->pipe->slots && !source->hung_up)
                 source->readable = false;
         return PROGRESS_MOVED;
 }
