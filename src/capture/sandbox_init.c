@@ -277,7 +277,7 @@ static void harden(const struct weir_sandbox *s)
         static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGHUP, SIGTERM, SIGPIPE };
         sigset_t all;
 
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
                 _exit(1);
         if (!s->own_pids && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
                 _exit(1);
@@ -298,6 +298,9 @@ void weir_sandbox_init(const struct weir_sandbox *s)
 
         harden(s);
         await(s, WEIR_BOX_MAPPED);
+        /* Not before: the supervisor could not write the maps of a process that is not dumpable. */
+        if (prctl(PR_SET_DUMPABLE, 0) < 0)
+                _exit(1);
         if (build(s, fds, &n_fds, &err) < 0)
                 give_up(s, &err);
         send_message(s->events, WEIR_BOX_READY, 0, NULL, fds, n_fds);
