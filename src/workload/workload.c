@@ -261,6 +261,7 @@ static int start_relay(struct weir_workload *w, const struct weir_workload_optio
                 .listeners = listeners,
                 .n_listeners = w->ops->take_listeners(w->capture, listeners, LISTENERS_MAX),
                 .audit = options->audit,
+                .owners = options->log_answers,
         };
 
         return weir_relay_new(w->loop, &relay, &relay_ops, w, &w->relay);

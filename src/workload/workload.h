@@ -33,7 +33,7 @@ struct weir_workload_options {
         const struct weir_resources *resources; /* fixed policy (-f); NULL if @store is given */
         enum weir_dns_mode dns;
         bool audit;
-        bool log_answers;                   /* a record for each name answered, not only for denials */
+        bool log_answers;                   /* records of what was allowed name their process too, for a log is kept */
         const struct weir_publish *publish;
         size_t n_publish;
         struct weir_sink *sink;             /* borrowed */

@@ -224,7 +224,7 @@ class Command(LabCase):
     def test_audit_dials_what_is_denied_and_says_so(self):
         done = self.weir_run(*CODE, f"https://{OTHER4}", options=["--audit"])
         self.assertEqual(done.stdout, "200")
-        self.assertRegex(done.stderr, rf"(?m)^weir: audit tcp {OTHER4}:443 \(no rule\)")
+        self.assertRegex(done.stderr, rf"(?m)^weir: audit tcp {OTHER4}:443 \(would have been denied")
 
     def test_records(self):
         self.allow(WIKIPEDIA4 + "/32")
