@@ -85,17 +85,18 @@ void weir_addr_canonical(struct weir_addr *addr)
 
 unsigned weir_builtin_least_bits(const struct weir_builtin_set *set, const struct weir_addr *addr, enum weir_reason *ret_reason)
 {
-        *ret_reason = WEIR_REASON_UNKNOWN;
+        /* The host's own addresses first: most of them are in a range too (fe80::/10), and theirs is the stricter demand. */
+        if (set->n_self > 0 && bsearch(addr, set->self, set->n_self, sizeof(*addr), compare)) {
+                *ret_reason = WEIR_REASON_BUILTIN_SELF;
+                return 128;
+        }
         for (size_t i = 0; i < set->n_ranges; i++) {
                 if (!weir_prefix_contains(&set->ranges[i], addr))
                         continue;
                 *ret_reason = set->reasons[i];
                 return set->ranges[i].bits;
         }
-        if (set->n_self > 0 && bsearch(addr, set->self, set->n_self, sizeof(*addr), compare)) {
-                *ret_reason = WEIR_REASON_BUILTIN_SELF;
-                return 128;
-        }
+        *ret_reason = WEIR_REASON_UNKNOWN;
         return 0;
 }
 

@@ -14,13 +14,16 @@ static const char *const scope_words[] = {
 };
 _Static_assert(WEIR_ARRAY_SIZE(scope_words) == WEIR_SCOPE_COUNT, "words for each scope");
 
-/* The samples' name for a port of this protocol, so that the line can be pasted. */
+/* What would open it, if anything can. */
 static void advise(const struct weir_query *query, enum weir_reason reason, struct weir_buf *buf)
 {
+        struct weir_addr canonical = query->addr;
         char addr[WEIR_ADDR_STRLEN];
-        bool v4 = weir_addr_is_v4(&query->addr);
+        bool v4;
 
-        (void)weir_addr_format(&query->addr, addr);
+        weir_addr_canonical(&canonical);
+        v4 = weir_addr_is_v4(&canonical);
+        (void)weir_addr_format(&canonical, addr);
         if (query->protocol != WEIR_IP_TCP) {
                 weir_buf_puts(buf, "  to do: nothing can open it: rules name TCP destinations only\n");
                 return;

@@ -93,17 +93,22 @@ static size_t add_neighbours(const struct weir_policy *policy, const struct weir
         return have;
 }
 
-size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_query *query, const struct weir_rule **ret, size_t n)
+size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_query *asked, const struct weir_rule **ret, size_t n)
 {
+        struct weir_query query = *asked;
+        unsigned least;
         size_t have = 0;
 
-        for (uint32_t i = weir_policy_longest(policy, &query->addr, weir_addr_is_v4(&query->addr) ? 96 : 0); i != WEIR_NO_NODE && have < n;
-             i = policy->nodes[i].parent) {
-                const struct rule *rule = weir_policy_port(policy, &policy->nodes[i], query->port);
+        weir_addr_canonical(&query.addr);
+        /* As in a match: ::/0 is no neighbour of an IPv4 address. */
+        least = weir_addr_is_v4(&query.addr) ? 96 : 0;
+        for (uint32_t i = weir_policy_longest(policy, &query.addr, least);
+             i != WEIR_NO_NODE && have < n && policy->nodes[i].prefix.bits >= least; i = policy->nodes[i].parent) {
+                const struct rule *rule = weir_policy_port(policy, &policy->nodes[i], query.port);
 
-                have = add(ret, have, n, rule ? rule : nearest_port(policy, &policy->nodes[i], query->port));
+                have = add(ret, have, n, rule ? rule : nearest_port(policy, &policy->nodes[i], query.port));
         }
-        return add_neighbours(policy, query, ret, have, n);
+        return add_neighbours(policy, &query, ret, have, n);
 }
 
 void weir_policy_nearest_text(const struct weir_policy *policy, const struct weir_query *query, char *buf, size_t n)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 
@@ -37,7 +38,8 @@ int weir_host_addresses(struct weir_addr **ret, size_t *ret_n)
         for (const struct ifaddrs *i = list; addrs && i; i = i->ifa_next) {
                 uint16_t port;
 
-                if (!i->ifa_addr)
+                /* Loopback is a range of its own among the built-in ones. */
+                if (!i->ifa_addr || i->ifa_flags & IFF_LOOPBACK)
                         continue;
                 if (weir_addr_from_sockaddr(i->ifa_addr,
                                             i->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) :

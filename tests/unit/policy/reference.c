@@ -27,18 +27,18 @@ static bool v4_of(const struct weir_addr *addr, uint32_t *ret)
 /* Length of the built-in range around an address, in bits of its own family; -1 if there is none. */
 static int builtin_v4(uint32_t a, const struct weir_policy_options *options)
 {
-        if (a >> 24 == 127)
-                return 8;
-        if (a >> 16 == 0xa9fe)
-                return 16;
-        if (a == 0x646464c8 || a == 0xa83f8110 || a == 0xc00000c0)
-                return 32;
         for (size_t i = 0; i < options->n_self; i++) {
                 uint32_t self;
 
                 if (v4_of(&options->self[i], &self) && self == a)
                         return 32;
         }
+        if (a >> 24 == 127)
+                return 8;
+        if (a >> 16 == 0xa9fe)
+                return 16;
+        if (a == 0x646464c8 || a == 0xa83f8110 || a == 0xc00000c0)
+                return 32;
         return -1;
 }
 
@@ -51,13 +51,13 @@ static bool is(const struct weir_addr *addr, const char *text)
 
 static int builtin_v6(const struct weir_addr *a, const struct weir_policy_options *options)
 {
+        for (size_t i = 0; i < options->n_self; i++)
+                if (memcmp(&options->self[i], a, 16) == 0)
+                        return 128;
         if (is(a, "::1") || is(a, "fd00:ec2::254") || is(a, "fd00:ec2::23") || is(a, "fd20:ce::254"))
                 return 128;
         if (a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80)
                 return 10;
-        for (size_t i = 0; i < options->n_self; i++)
-                if (memcmp(&options->self[i], a, 16) == 0)
-                        return 128;
         return -1;
 }
 

@@ -107,6 +107,39 @@ static void broad_rules_open_nothing_built_in(void **state)
         weir_policy_unref(policy);
 }
 
+/* The host's link-local address is in a built-in range, and a rule for that whole range must not open the host. */
+static void a_range_does_not_open_the_host_inside_it(void **state)
+{
+        struct weir_addr self[2];
+        struct weir_policy_options options = { .self = self, .n_self = 2 };
+        struct weir_policy *policy;
+
+        (void)state;
+        assert_int_equal(weir_addr_parse("169.254.7.7", &self[0]), 0);
+        assert_int_equal(weir_addr_parse("fe80::7", &self[1]), 0);
+        policy = compile(SERVICE("local", "169.254.0.0/16", TLS) "---\nkind: ServiceEntry\nmetadata: {name: six}\nspec: {hosts: [x.example], "
+                                                                 "addresses: ['fe80::/10'], ports: [" TLS "]}\n",
+                         &options);
+        assert_true(allows(policy, "169.254.169.254", 443));
+        assert_int_equal(reason(policy, "169.254.7.7", 443), WEIR_REASON_BUILTIN_SELF);
+        assert_int_equal(reason(policy, "fe80::7", 443), WEIR_REASON_BUILTIN_SELF);
+        weir_policy_unref(policy);
+}
+
+/* What explain advises must work when it is done. */
+static void advice_for_the_zero_address_names_loopback(void **state)
+{
+        struct weir_policy *policy = compile("", NULL);
+        struct weir_query query = to("0.0.0.0", 443);
+        struct weir_buf buf = { 0 };
+
+        (void)state;
+        weir_policy_explain(policy, &query, &buf);
+        assert_non_null(strstr(buf.data, "127.0.0.1/32"));
+        weir_buf_clear(&buf);
+        weir_policy_unref(policy);
+}
+
 static void ports_of_covering_blocks_count(void **state)
 {
         struct weir_policy *policy = compile(SERVICE("wide", "10.0.0.0/8", TLS) SERVICE("narrow", "10.1.0.0/16", PORT("80", "web", "TCP"))
@@ -217,7 +250,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(an_empty_policy_opens_nothing),     cmocka_unit_test(broad_rules_open_nothing_built_in),
-                cmocka_unit_test(ports_of_covering_blocks_count),    cmocka_unit_test(the_nearest_rule_is_named),
+                cmocka_unit_test(ports_of_covering_blocks_count),
+                cmocka_unit_test(a_range_does_not_open_the_host_inside_it), cmocka_unit_test(advice_for_the_zero_address_names_loopback),    cmocka_unit_test(the_nearest_rule_is_named),
                 cmocka_unit_test(names_are_matched_by_label),        cmocka_unit_test(what_cannot_be_enforced_is_told_and_closed),
                 cmocka_unit_test(large_policies_compile),
         };
