@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@ struct weir_capture_options {
         char *const *argv;          /* NULL-terminated, argv[0] searched in PATH */
         const char *const *protect; /* paths of the store: bound read-only over themselves, ancestors pinned. NULL-terminated */
         const char *const *unix_paths; /* --unix: kept visible although masked. NULL-terminated */
+        const sigset_t *signal_mask; /* the command's; NULL: as this process has it */
         bool verbose;
 };
 

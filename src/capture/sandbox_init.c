@@ -93,9 +93,6 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
         return built < 0 ? built : r;
 }
 
-/* The caller's signal mask, which the command gets back. */
-static sigset_t callers_mask;
-
 static int close_door(struct weir_err *err)
 {
         weir_auto(seccomp) struct weir_seccomp *filter = NULL;
@@ -115,13 +112,13 @@ static int close_door(struct weir_err *err)
 }
 
 /* In the new process: the last gates, then the command. @report tells why it did not start. */
-static void become_command(const struct weir_sandbox *s, int report) __attribute__((noreturn));
-static void become_command(const struct weir_sandbox *s, int report)
+static void become_command(const struct weir_sandbox *s, const sigset_t *mask, int report) __attribute__((noreturn));
+static void become_command(const struct weir_sandbox *s, const sigset_t *mask, int report)
 {
         struct weir_box_message message = { .verb = WEIR_BOX_EXEC_FAILED };
         struct weir_err err = { 0 };
 
-        (void)sigprocmask(SIG_SETMASK, &callers_mask, NULL);
+        (void)sigprocmask(SIG_SETMASK, mask, NULL);
         if (weir_descriptors_limit() < 0) {
                 (void)weir_err_set(&err, -errno, "cannot close inherited descriptors");
                 message.verb = WEIR_BOX_FAILED;
@@ -139,7 +136,7 @@ static void become_command(const struct weir_sandbox *s, int report)
 }
 
 /* Return: the command's pid; what went wrong is on @ret_report, which closes when the command runs. */
-static pid_t start_command(const struct weir_sandbox *s, int *ret_report)
+static pid_t start_command(const struct weir_sandbox *s, const sigset_t *mask, int *ret_report)
 {
         int report[2];
         pid_t pid;
@@ -148,7 +145,7 @@ static pid_t start_command(const struct weir_sandbox *s, int *ret_report)
                 return -errno;
         pid = fork();
         if (pid == 0)
-                become_command(s, report[1]);
+                become_command(s, mask, report[1]);
         (void)close(report[1]);
         *ret_report = report[0];
         return pid < 0 ? -errno : pid;
@@ -271,8 +268,8 @@ static void keep_only(int a, int b)
         (void)close_range(high + 1, ~0U, 0);
 }
 
-/* Nobody of the host can be reached through this process, nor be stopped by the terminal's signals. */
-static void harden(const struct weir_sandbox *s)
+/* Nobody of the host can be reached through this process, nor be stopped by the terminal's signals. @ret_mask: the command's. */
+static void harden(const struct weir_sandbox *s, sigset_t *ret_mask)
 {
         static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGHUP, SIGTERM, SIGPIPE };
         sigset_t all;
@@ -286,7 +283,9 @@ static void harden(const struct weir_sandbox *s)
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(ignored); i++)
                 (void)sigaddset(&all, ignored[i]);
         (void)sigaddset(&all, SIGCHLD);
-        (void)sigprocmask(SIG_BLOCK, &all, &callers_mask);
+        (void)sigprocmask(SIG_BLOCK, &all, ret_mask);
+        if (s->options->signal_mask)
+                *ret_mask = *s->options->signal_mask;
 }
 
 void weir_sandbox_init(const struct weir_sandbox *s)
@@ -294,9 +293,10 @@ void weir_sandbox_init(const struct weir_sandbox *s)
         int fds[WEIR_BOX_FD_COUNT], report = -1;
         struct weir_err err = { 0 };
         size_t n_fds = 0;
+        sigset_t mask;
         pid_t command;
 
-        harden(s);
+        harden(s, &mask);
         await(s, WEIR_BOX_MAPPED);
         /* Not before: the supervisor could not write the maps of a process that is not dumpable. */
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
@@ -307,7 +307,7 @@ void weir_sandbox_init(const struct weir_sandbox *s)
         for (size_t i = 0; i < n_fds; i++)
                 (void)close(fds[i]);
         await(s, WEIR_BOX_GO);
-        command = start_command(s, &report);
+        command = start_command(s, &mask, &report);
         if (command < 0) {
                 (void)weir_err_set(&err, (int)command, "cannot start a process in the sandbox: %s", strerror(-(int)command));
                 give_up(s, &err);

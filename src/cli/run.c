@@ -49,6 +49,7 @@ struct run {
         struct weir_sink *sink;
         struct weir_workload *workload;
         struct weir_terminal terminal;
+        sigset_t signal_mask;
         struct weir_strv protect;
         int log_fd, signal_fd, exit_fd;
         bool started, ended;
@@ -203,6 +204,7 @@ static int start(struct run *run, struct weir_err *err)
                 .capture = &weir_capture_sealed,
                 .capture_options = {
                         .argv = run->options.argv,
+                        .signal_mask = &run->signal_mask,
                         .verbose = run->options.verbose,
                 },
                 .store = run->options.files.n ? NULL : run->store,
@@ -215,9 +217,13 @@ static int start(struct run *run, struct weir_err *err)
                 .sink = run->sink,
                 .notice = notice,
         };
+        int r;
 
         if (!name || weir_strv_terminate(&run->protect) < 0 || weir_strv_terminate(&run->options.unix_paths) < 0)
                 return weir_err_set(err, -ENOMEM, "out of memory");
+        r = weir_signals_block(&run->signal_mask);
+        if (r < 0)
+                return weir_err_set(err, r, "cannot block signals: %s", strerror(-r));
         options.capture_options.protect = (const char *const *)run->protect.items;
         options.capture_options.unix_paths = (const char *const *)run->options.unix_paths.items;
         return weir_workload_start(run->loop, &options, &run->workload, err);

@@ -36,16 +36,28 @@ bool weir_terminal_raw(void)
         return tcgetattr(STDERR_FILENO, &t) == 0 && !(t.c_lflag & ICANON);
 }
 
-int weir_signals_open(void)
+static sigset_t handled_set(void)
 {
         sigset_t set;
-        int fd;
 
         (void)sigemptyset(&set);
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(handled); i++)
                 (void)sigaddset(&set, handled[i]);
-        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-                return -errno;
+        return set;
+}
+
+int weir_signals_block(sigset_t *ret_before)
+{
+        sigset_t set = handled_set();
+
+        return sigprocmask(SIG_BLOCK, &set, ret_before) < 0 ? -errno : 0;
+}
+
+int weir_signals_open(void)
+{
+        sigset_t set = handled_set();
+        int fd;
+
         (void)signal(SIGTTOU, SIG_IGN);
         (void)signal(SIGTTIN, SIG_IGN);
         (void)signal(SIGPIPE, SIG_IGN);

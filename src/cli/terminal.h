@@ -2,6 +2,7 @@
 /* The terminal and the signals of "weir run": the command must feel as if Weir were not there. */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/signalfd.h>
 #include <sys/types.h>
@@ -20,7 +21,10 @@ void weir_terminal_restore(struct weir_terminal *terminal);
 /* Whether standard error is a terminal in raw mode: a full-screen program would be disturbed by a line. */
 bool weir_terminal_raw(void);
 
-/* Blocks what "weir run" handles itself and returns a signalfd for it, or -errno. */
+/* Blocks what "weir run" handles itself, before the command starts: a stop of both must not stop Weir alone.
+ * @ret_before: the mask as it was, which is the command's. 0 or -errno */
+WEIR_MUST int weir_signals_block(sigset_t *ret_before);
+/* Once the command has started: what it would inherit is ignored here, and a signalfd for the rest is returned, or -errno. */
 WEIR_MUST int weir_signals_open(void);
 
 enum weir_signal_act {
