@@ -311,7 +311,7 @@ class Terminal(LabCase):
         self.assertTrue(wait_until(lambda: sleepers(2720), 15))
         self.type("\x1a")
         self.expect(r"Stopped(.|\n)*inner> ")
-        self.type("jobs; kill %1; wait; echo do''ne\n")
+        self.type("jobs; kill -KILL %1; wait; echo do''ne\n")
         said = self.expect("done\r")
         self.assertNotIn("no job control", said)
         self.type("exit 5\n")
