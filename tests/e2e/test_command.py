@@ -314,6 +314,10 @@ class Terminal(LabCase):
         self.type("jobs; kill -KILL %1; wait; echo do''ne\n")
         said = self.expect("done\r")
         self.assertNotIn("no job control", said)
+        # The shell learns at its next prompt that the job is gone, and would not exit while one is stopped.
+        self.assertTrue(wait_until(lambda: not sleepers(2720), 15))
+        self.type("echo ga''ther\n")
+        self.expect(r"gather\r(.|\n)*inner> ")
         self.type("exit 5\n")
         self.expect("outer> ")
         self.type("echo status $?\n")
