@@ -36,6 +36,7 @@
 #include "capture/netlink.h"
 #include "capture/nft_rules.h"
 #include "capture/protocol.h"
+#include "capture/reachable.h"
 #include "capture/seccomp.h"
 #include "capture/sockets.h"
 
@@ -303,6 +304,7 @@ void weir_sandbox_init(const struct weir_sandbox *s)
                 _exit(1);
         if (build(s, fds, &n_fds, &err) < 0)
                 give_up(s, &err);
+        weir_reachable_tell(s->listening);
         send_message(s->events, WEIR_BOX_READY, 0, NULL, fds, n_fds);
         for (size_t i = 0; i < n_fds; i++)
                 (void)close(fds[i]);

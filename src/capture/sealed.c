@@ -29,6 +29,7 @@
 #include "capture/nflog.h"
 #include "capture/owner.h"
 #include "capture/protocol.h"
+#include "capture/reachable.h"
 #include "capture/sandbox_init.h"
 
 struct weir_capture {
@@ -128,18 +129,28 @@ static int make_pairs(int events[2], int service[2], struct weir_err *err)
 static int build(const struct weir_capture_options *options, bool own_pids, struct weir_capture **ret_capture, struct weir_err *err)
 {
         weir_auto(capture) struct weir_capture *c = capture_new();
+        struct weir_strv listening __attribute__((cleanup(weir_strv_clear))) = { 0 };
         int events[2] = { -1, -1 }, service[2] = { -1, -1 };
         int r;
 
         if (!c)
                 return weir_err_set(err, -ENOMEM, "out of memory");
         r = make_pairs(events, service, err);
+        /* A table that cannot be read tells nothing; it opens nothing either. */
+        if (r == 0 && options->verbose && weir_reachable_list(&listening) < 0)
+                weir_strv_clear(&listening);
         if (r == 0) {
                 c->init = weir_namespaces_clone(own_pids, &c->pidfd, err);
                 r = c->init < 0 ? (int)c->init : 0;
         }
         if (r == 0 && c->init == 0) {
-                const struct weir_sandbox sandbox = { .options = options, .events = events[1], .service = service[1], .own_pids = own_pids };
+                const struct weir_sandbox sandbox = {
+                        .options = options,
+                        .events = events[1],
+                        .service = service[1],
+                        .own_pids = own_pids,
+                        .listening = &listening,
+                };
 
                 (void)close(events[0]);
                 (void)close(service[0]);

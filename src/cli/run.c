@@ -162,7 +162,7 @@ static int become_user(const char *name, struct weir_err *err)
 static void notice(void *context, bool problem, const char *text)
 {
         (void)context;
-        weir_log(problem ? WEIR_LOG_ERROR : WEIR_LOG_INFO, "%s%s", problem ? "the last good policy stays in force: " : "", text);
+        weir_log(problem ? WEIR_LOG_ERROR : WEIR_LOG_WARNING, "%s%s", problem ? "the last good policy stays in force: " : "", text);
 }
 
 static void on_signal(void *context, uint64_t id, uint32_t events)
@@ -241,10 +241,22 @@ static void raise_descriptors(void)
         (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* What holds, for who asked with -v. */
+static void tell(const struct run *run)
+{
+        const struct weir_policy *policy = weir_workload_policy(run->workload);
+        static const char *const modes[] = { [WEIR_DNS_AUTO] = "auto", [WEIR_DNS_GATED] = "gated", [WEIR_DNS_OPEN] = "open", [WEIR_DNS_OFF] = "off" };
+
+        weir_log(WEIR_LOG_INFO, "capture sealed, connections through the relay, dns %s, %zu rules from %s, policy %.12s",
+                 modes[weir_policy_dns_mode(policy, run->options.dns)], weir_policy_n_rules(policy),
+                 run->options.files.n ? "-f" : weir_store_path(run->store), weir_policy_digest(policy));
+}
+
 static int follow(struct run *run, struct weir_err *err)
 {
         int r;
 
+        tell(run);
         raise_descriptors();
         run->signal_fd = weir_signals_open();
         if (run->signal_fd < 0)
@@ -326,6 +338,8 @@ int cmd_run(int argc, char **argv)
                 weir_run_options_clear(&run.options);
                 return status;
         }
+        if (run.options.verbose)
+                weir_log_set_level(WEIR_LOG_INFO);
         weir_terminal_open(&run.terminal);
         if (prepare(&run, &err) < 0 || start(&run, &err) < 0 || follow(&run, &err) < 0)
                 status = say(&err);

@@ -147,6 +147,16 @@ class Escape(LabCase):
         self.weir_run("sh", "-c", script, options=["--log", log])
         self.assertIn(OTHER4, log.read_text())
 
+    def test_verbose_names_the_sockets_that_stay_reachable(self):
+        path = f"{self.lab.home}/own-daemon.sock"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            os.chmod(path, 0o777)
+            listener.listen()
+            done = self.weir_run("true", options=["-v"])
+        self.assertIn(f"weir: a daemon outside can be reached at {path}\n", done.stderr)
+        self.assertNotIn("/run/", done.stderr)
+
     def test_daemons_of_the_host_are_out_of_reach(self):
         """A socket in /run, as docker's is, that would go out for whoever asks."""
         folder = f"/run/weir-lab-{os.getpid()}"
