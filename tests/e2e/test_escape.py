@@ -25,6 +25,16 @@ INET, INET6, STREAM, DATAGRAM, RAW = 2, 10, 1, 2, 3
 ICMP, ICMP6 = 1, 58
 
 
+LISTEN = """
+import socket, sys, time
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    print("up", flush=True)
+    time.sleep(60)
+"""
+
+
 class Escape(LabCase):
     def setUp(self):
         super().setUp()
@@ -149,11 +159,11 @@ class Escape(LabCase):
 
     def test_verbose_names_the_sockets_that_stay_reachable(self):
         path = f"{self.lab.home}/own-daemon.sock"
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            os.chmod(path, 0o777)
-            listener.listen()
-            done = self.weir_run("true", options=["-v"])
+        daemon = self.lab.start(["python3", "-c", LISTEN, path])
+        self.assertEqual(daemon.stdout.readline(), "up\n")
+        done = self.weir_run("true", options=["-v"])
+        daemon.kill()
+        daemon.wait()
         self.assertIn(f"weir: a daemon outside can be reached at {path}\n", done.stderr)
         self.assertNotIn("/run/", done.stderr)
 
