@@ -53,21 +53,6 @@ const struct rule *weir_policy_port(const struct weir_policy *policy, const stru
         return low < end && policy->rules[low].rule.port == port ? &policy->rules[low] : NULL;
 }
 
-static enum weir_reason protocol_reason(enum weir_ip_protocol protocol)
-{
-        switch (protocol) {
-        case WEIR_IP_UDP:
-                return WEIR_REASON_REJECTED_UDP;
-        case WEIR_IP_ICMP:
-                return WEIR_REASON_REJECTED_ICMP;
-        case WEIR_IP_TCP:
-        case WEIR_IP_OTHER:
-        case WEIR_IP_COUNT:
-                break;
-        }
-        return WEIR_REASON_PROTOCOL;
-}
-
 /* What is dialled is judged too: an endpoint is named in full, so only a built-in address in disguise is refused. */
 static void allow(const struct weir_policy *policy, const struct rule *rule, const struct weir_query *query,
                   const struct weir_addr *canonical, struct weir_decision *ret)
@@ -97,7 +82,7 @@ void weir_policy_match(const struct weir_policy *policy, const struct weir_query
 
         *ret = (struct weir_decision){ .verdict = WEIR_VERDICT_DENY, .reason = WEIR_REASON_NO_RULE };
         if (query->protocol != WEIR_IP_TCP) {
-                ret->reason = protocol_reason(query->protocol);
+                ret->reason = weir_ip_protocol_refused(query->protocol);
                 return;
         }
         weir_addr_canonical(&addr);

@@ -20,6 +20,21 @@ const char *weir_ip_protocol_name(enum weir_ip_protocol protocol)
         return (unsigned)protocol < WEIR_IP_COUNT ? protocol_names[protocol] : "other";
 }
 
+enum weir_reason weir_ip_protocol_refused(enum weir_ip_protocol protocol)
+{
+        switch (protocol) {
+        case WEIR_IP_UDP:
+                return WEIR_REASON_REJECTED_UDP;
+        case WEIR_IP_ICMP:
+                return WEIR_REASON_REJECTED_ICMP;
+        case WEIR_IP_TCP:
+        case WEIR_IP_OTHER:
+        case WEIR_IP_COUNT:
+                break;
+        }
+        return WEIR_REASON_REJECTED_OTHER;
+}
+
 struct weir_policy *weir_policy_ref(struct weir_policy *policy)
 {
         (void)atomic_fetch_add_explicit(&policy->refs, 1, memory_order_relaxed);

@@ -28,6 +28,8 @@ struct weir_policy_options {
 
 enum weir_ip_protocol { WEIR_IP_TCP, WEIR_IP_UDP, WEIR_IP_ICMP, WEIR_IP_OTHER, WEIR_IP_COUNT };
 const char *weir_ip_protocol_name(enum weir_ip_protocol protocol); /* "tcp" */
+/* Why a packet of a protocol that no rule can open is refused; TCP comes here only where it was not redirected. */
+enum weir_reason weir_ip_protocol_refused(enum weir_ip_protocol protocol);
 
 struct weir_query {
         enum weir_ip_protocol protocol;

@@ -197,21 +197,6 @@ static void on_store(void *context, uint64_t id, uint32_t events)
         weir_resolver_policy_changed(w->resolver);
 }
 
-static enum weir_reason rejected_reason(const struct weir_rejected *rejected)
-{
-        switch (rejected->protocol) {
-        case WEIR_IP_UDP:
-                return WEIR_REASON_REJECTED_UDP;
-        case WEIR_IP_ICMP:
-                return WEIR_REASON_REJECTED_ICMP;
-        case WEIR_IP_TCP:
-        case WEIR_IP_OTHER:
-        case WEIR_IP_COUNT:
-                break;
-        }
-        return WEIR_REASON_REJECTED_OTHER;
-}
-
 static void record_rejected(struct weir_workload *w, const struct weir_rejected *rejected)
 {
         char command[16] = "", number[4];
@@ -221,7 +206,7 @@ static void record_rejected(struct weir_workload *w, const struct weir_rejected 
                 .destination = rejected->destination,
                 .port = rejected->port,
                 .verdict = WEIR_VERDICT_DENY,
-                .reason = rejected_reason(rejected),
+                .reason = weir_ip_protocol_refused(rejected->protocol),
                 .path = WEIR_PATH_KERNEL,
         };
 
