@@ -108,9 +108,23 @@ static void validate_addresses(struct weir_validation *v, int64_t resolution)
                 weir_complain(v, addresses.node, "spec.addresses", "CIDR addresses are allowed only for NONE/STATIC resolution types");
 }
 
+/* Whether Istio would give an entry without addresses one of its own, by which TCP can be told apart: not under NONE, whose
+ * destination is the workload's choice, nor for a wildcard, which has no one address. */
+static bool auto_allocated(const struct weir_validation *v)
+{
+        struct weir_list hosts = weir_spec_list(v, "hosts");
+
+        if (weir_schema_enum(v->message, v->spec, "resolution") == WEIR_RESOLUTION_NONE)
+                return false;
+        for (size_t i = 0; i < hosts.n; i++)
+                if (hosts.items[i]->text[0] == '*')
+                        return false;
+        return true;
+}
+
 static void validate_ports(struct weir_validation *v)
 {
-        bool addresses = weir_spec_list(v, "addresses").n > 0;
+        bool addresses = weir_spec_list(v, "addresses").n > 0 || auto_allocated(v);
 
         for (size_t i = 0; i < v->n_ports; i++) {
                 const struct weir_port_view *port = &v->ports[i];
