@@ -341,6 +341,13 @@ int weir_node_read(const char *bytes, size_t n, const char *path, int (*document
                 (void)snprintf(text, sizeof(text), "larger than %d bytes", WEIR_STREAM_BYTES_MAX);
                 return stop(&r, &begin, text);
         }
+        /* A byte order mark, as some editors leave; libyaml takes it for text where the encoding is given. */
+        if (n >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) {
+                bytes += 3;
+                n -= 3;
+                r.bytes = bytes;
+                r.n_bytes = n;
+        }
         if (!yaml_parser_initialize(&r.parser))
                 return -ENOMEM;
         yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
