@@ -4,10 +4,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -44,6 +48,66 @@ int weir_descriptors_check(struct weir_err *err)
 
         for (int fd = 0; fd <= STDERR_FILENO && r == 0; fd++)
                 r = check_stream(fd, err);
+        return r;
+}
+
+/* Whether @path is @st, on a mount that cannot be written although @fd's can. */
+static bool is_covered(int fd, const char *path, const struct stat *st)
+{
+        struct statvfs below, above;
+        struct stat now;
+
+        return stat(path, &now) == 0 && now.st_dev == st->st_dev && now.st_ino == st->st_ino && fstatvfs(fd, &below) == 0 &&
+               statvfs(path, &above) == 0 && (above.f_flag & ST_RDONLY) && !(below.f_flag & ST_RDONLY);
+}
+
+static int reopen(int fd, const char *path, struct weir_err *err)
+{
+        weir_auto_close int fresh = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW);
+        off_t at = lseek(fd, 0, SEEK_CUR);
+
+        if (fresh < 0 || (at > 0 && lseek(fresh, at, SEEK_SET) < 0) || dup2(fresh, fd) < 0)
+                return weir_err_set(err, WEIR_EINVALID, "cannot open %s again through the sandbox's mounts: %s", path, strerror(errno));
+        return 0;
+}
+
+static int cover_one(int fd, struct weir_err *err)
+{
+        char link[48], path[PATH_MAX];
+        struct stat st;
+        int flags = fcntl(fd, F_GETFL), own = fcntl(fd, F_GETFD);
+        ssize_t n;
+
+        /* What closes on exec is Weir's own: the log, for one. */
+        if (flags < 0 || own < 0 || own & FD_CLOEXEC || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+                return 0;
+        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        n = readlink(link, path, sizeof(path) - 1);
+        if (n <= 0)
+                return weir_err_set(err, WEIR_EINVALID, "cannot tell which file descriptor %d is: %s", fd, strerror(errno));
+        path[n] = '\0';
+        if (!is_covered(fd, path, &st))
+                return 0;
+        if ((flags & O_ACCMODE) != O_RDONLY || flags & O_PATH)
+                return weir_err_set(err, WEIR_EINVALID, "descriptor %d would let the command write %s, which it must not change", fd, path);
+        return reopen(fd, path, err);
+}
+
+int weir_descriptors_cover(struct weir_err *err)
+{
+        DIR *dir = opendir("/proc/self/fd");
+        const struct dirent *entry;
+        int r = 0;
+
+        if (!dir)
+                return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot list inherited descriptors: %s", strerror(errno));
+        while (r == 0 && (entry = readdir(dir))) {
+                uint64_t fd;
+
+                if (weir_parse_uint(entry->d_name, INT32_MAX, &fd) == 0 && (int)fd != dirfd(dir))
+                        r = cover_one((int)fd, err);
+        }
+        (void)closedir(dir);
         return r;
 }
 

@@ -42,6 +42,9 @@ static const char *const home_folders[] = {
         ".cache/ibus", ".dbus",
 };
 
+/* Agents' sockets beside keys and settings: gpg-agent, dirmngr and keyboxd where there is no /run/user. */
+static const char *const home_mixed[] = { ".gnupg" };
+
 /* Variables that name a socket, or a folder of them. */
 static const struct {
         const char *name, *prefix;
@@ -94,9 +97,116 @@ static bool too_much(const char *path)
         return here && weir_starts_with(here, path) && (here[n] == '\0' || here[n] == '/');
 }
 
+static bool in_home(const char *path)
+{
+        const char *home = getenv("HOME");
+
+        return home && home[0] == '/' && home[1] != '\0' && weir_starts_with(path, home) && path[strlen(home)] == '/';
+}
+
 static int mask(const char *path, struct weir_err *err)
 {
         return is_folder(path) ? mount_empty(path, err) : 0;
+}
+
+static int write_copy(const char *path, const char *bytes, size_t n)
+{
+        weir_auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+        return fd < 0 ? -errno : weir_fd_write_all(fd, bytes, n);
+}
+
+/* What stood in a folder, opened before it was hidden. */
+struct veiled {
+        char name[NAME_MAX + 1];
+        int fd;
+};
+
+/* The entries of @path that are no sockets; -ENOMEM. */
+static int open_entries(const char *path, struct veiled **ret, size_t *ret_n)
+{
+        struct veiled *list = NULL;
+        size_t n = 0, capacity = 0;
+        const struct dirent *entry;
+        DIR *dir = opendir(path);
+        struct stat st;
+
+        while (dir && (entry = readdir(dir))) {
+                if (weir_streq(entry->d_name, ".") || weir_streq(entry->d_name, "..") ||
+                    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISSOCK(st.st_mode))
+                        continue;
+                if (n == capacity) {
+                        struct veiled *more = reallocarray(list, capacity = capacity ? capacity * 2 : 16, sizeof(*list));
+
+                        if (!more)
+                                break;
+                        list = more;
+                }
+                (void)snprintf(list[n].name, sizeof(list[n].name), "%s", entry->d_name);
+                list[n].fd = openat(dirfd(dir), entry->d_name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+                n += list[n].fd >= 0;
+        }
+        if (dir)
+                (void)closedir(dir);
+        *ret = list;
+        *ret_n = n;
+        return 0;
+}
+
+/* Puts one entry back into the folder that now hides it. */
+static int bring_back(const char *folder, const struct veiled *v, struct weir_err *err)
+{
+        weir_auto_free char *path = weir_asprintf("%s/%s", folder, v->name);
+        char from[32], target[PATH_MAX];
+        struct stat st;
+        ssize_t n;
+
+        if (!path || fstat(v->fd, &st) < 0)
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        if (S_ISLNK(st.st_mode)) {
+                n = readlinkat(v->fd, "", target, sizeof(target) - 1);
+                target[n > 0 ? n : 0] = '\0';
+                return symlink(target, path) < 0 ? fail(err, "keep", path) : 0;
+        }
+        if (S_ISDIR(st.st_mode) ? mkdir(path, 0700) < 0 : write_copy(path, "", 0) < 0)
+                return fail(err, "keep", path);
+        (void)snprintf(from, sizeof(from), "/proc/self/fd/%d", v->fd);
+        return mount(from, path, NULL, MS_BIND | MS_REC, NULL) < 0 ? fail(err, "keep", path) : 0;
+}
+
+/* Hides the sockets of a folder that holds other things too, keys for instance: those are mounted back. */
+static int veil(const char *path, struct weir_err *err)
+{
+        weir_auto_free struct veiled *list = NULL;
+        size_t n = 0;
+        int r;
+
+        if (!is_folder(path))
+                return 0;
+        r = open_entries(path, &list, &n);
+        if (r == 0)
+                r = mount_empty(path, err);
+        for (size_t i = 0; i < n; i++) {
+                if (r == 0)
+                        r = bring_back(path, &list[i], err);
+                (void)close(list[i].fd);
+        }
+        return r;
+}
+
+/* Whether a folder has a socket in it. */
+static bool has_sockets(const char *path)
+{
+        const struct dirent *entry;
+        bool found = false;
+        DIR *dir = opendir(path);
+        struct stat st;
+
+        while (dir && !found && (entry = readdir(dir)))
+                found = fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode);
+        if (dir)
+                (void)closedir(dir);
+        return found;
 }
 
 static int mask_patterns(struct weir_err *err)
@@ -124,6 +234,11 @@ static int mask_home(struct weir_err *err)
 
                 r = path ? mask(path, err) : -ENOMEM;
         }
+        for (size_t i = 0; home && home[0] == '/' && i < WEIR_ARRAY_SIZE(home_mixed) && r == 0; i++) {
+                weir_auto_free char *path = weir_asprintf("%s/%s", home, home_mixed[i]);
+
+                r = path ? (has_sockets(path) ? veil(path, err) : 0) : -ENOMEM;
+        }
         return r;
 }
 
@@ -145,8 +260,9 @@ static int mask_variables(struct weir_err *err)
                 end = variables[i].folder ? NULL : strrchr(path, '/');
                 if (end)
                         *end = '\0';
+                /* A folder at home may hold keys beside the agent's socket. */
                 if (path[0] == '/' && !too_much(path))
-                        r = mask(path, err);
+                        r = in_home(path) ? veil(path, err) : mask(path, err);
         }
         return r;
 }
@@ -158,13 +274,6 @@ static void reserve_tmux(void)
 
         (void)snprintf(path, sizeof(path), "/tmp/tmux-%u", geteuid());
         (void)mkdir(path, 0700);
-}
-
-static int write_copy(const char *path, const char *bytes, size_t n)
-{
-        weir_auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-
-        return fd < 0 ? -errno : weir_fd_write_all(fd, bytes, n);
 }
 
 /* Makes the folders above @path, which stands in a fresh tmpfs. */
@@ -196,8 +305,20 @@ static void remember_run(struct run_copy *copy)
                 copy->resolver[0] = '\0';
 }
 
+/* $XDG_RUNTIME_DIR of the usual kind: programs expect an empty one rather than none. */
+static void make_runtime_folder(void)
+{
+        const char *path = getenv("XDG_RUNTIME_DIR");
+
+        if (!path || !weir_starts_with(path, "/run/"))
+                return;
+        make_above(path);
+        (void)mkdir(path, 0700);
+}
+
 static int restore_run(const struct run_copy *copy, struct weir_err *err)
 {
+        make_runtime_folder();
         if (copy->system[0] && symlink(copy->system, "/run/current-system") < 0)
                 return fail(err, "keep", "/run/current-system");
         if (!copy->resolver[0])

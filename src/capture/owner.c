@@ -3,7 +3,7 @@
  * Theory of operation
  *
  * inet_diag lists the sockets of the network namespace in which the diag socket was opened; local address and port give an inode.
- * The descendants of the sandbox's first process are walked by /proc/PID/task/PID/children, the newest first since it is likeliest
+ * The descendants of the sandbox's first process are walked by /proc/PID/task/TID/children, the newest first since it is likeliest
  * to have just connected, until one has a descriptor with that inode. A process that is gone is not found, and its denial has no name.
  */
 #include "capture/owner.h"
@@ -72,6 +72,7 @@ static void dump(int diag, uint8_t family, uint8_t protocol, struct search *s)
         request->sdiag_family = family;
         request->sdiag_protocol = protocol;
         request->idiag_states = ~0U;
+        request->id.idiag_sport = htons(s->port); /* the kernel leaves all others out */
         if (send(diag, h, h->nlmsg_len, 0) < 0)
                 return;
         while (r == MNL_CB_OK) {
@@ -119,14 +120,14 @@ static bool holds(pid_t pid, uint32_t inode)
         return found;
 }
 
-/* Appends the children of @pid. */
-static size_t add_children(pid_t pid, pid_t *list, size_t n)
+/* Appends the children that the thread @tid of @pid started. */
+static size_t add_children_of(pid_t pid, const char *tid, pid_t *list, size_t n)
 {
         weir_auto_free char *text = NULL;
-        char path[64];
+        char path[80];
         size_t length;
 
-        (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+        (void)snprintf(path, sizeof(path), "/proc/%d/task/%.16s/children", (int)pid, tid);
         if (weir_file_slurp(AT_FDCWD, path, 65536, &text, &length) < 0)
                 return n;
         for (char *at = text, *end; n < OWNER_PROCESSES_MAX; at = end) {
@@ -136,6 +137,23 @@ static size_t add_children(pid_t pid, pid_t *list, size_t n)
                         break;
                 list[n++] = (pid_t)child;
         }
+        return n;
+}
+
+/* Appends the children of @pid, whichever of its threads started them. */
+static size_t add_children(pid_t pid, pid_t *list, size_t n)
+{
+        const struct dirent *entry;
+        char path[48];
+        DIR *dir;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+        dir = opendir(path);
+        while (dir && (entry = readdir(dir)))
+                if (entry->d_name[0] != '.')
+                        n = add_children_of(pid, entry->d_name, list, n);
+        if (dir)
+                (void)closedir(dir);
         return n;
 }
 

@@ -120,6 +120,8 @@ static void become_command(const struct weir_sandbox *s, const sigset_t *mask, i
         struct weir_err err = { 0 };
 
         (void)sigprocmask(SIG_SETMASK, mask, NULL);
+        if (!s->own_pids)
+                (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (weir_descriptors_limit() < 0) {
                 (void)weir_err_set(&err, -errno, "cannot close inherited descriptors");
                 message.verb = WEIR_BOX_FAILED;
@@ -215,8 +217,10 @@ static void serve(const struct weir_sandbox *s, pid_t command)
         size_t n_fds = 0;
         int fd;
 
-        if (weir_fd_recv(s->service, &wish, sizeof(wish), NULL, &n_fds) != (ssize_t)sizeof(wish))
+        if (weir_fd_recv(s->service, &wish, sizeof(wish), NULL, &n_fds) != (ssize_t)sizeof(wish)) {
+                kill_descendants(s); /* the supervisor is gone */
                 _exit(1);
+        }
         switch (wish.verb) {
         case WEIR_BOX_KILL:
                 (void)kill(command, wish.value);
@@ -275,7 +279,8 @@ static void harden(const struct weir_sandbox *s, sigset_t *ret_mask)
         static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGHUP, SIGTERM, SIGPIPE };
         sigset_t all;
 
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        /* Without a PID namespace this process has to live long enough to take everything with it. */
+        if (prctl(PR_SET_PDEATHSIG, s->own_pids ? SIGKILL : SIGCHLD) < 0)
                 _exit(1);
         if (!s->own_pids && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
                 _exit(1);
@@ -302,7 +307,7 @@ void weir_sandbox_init(const struct weir_sandbox *s)
         /* Not before: the supervisor could not write the maps of a process that is not dumpable. */
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 _exit(1);
-        if (build(s, fds, &n_fds, &err) < 0)
+        if (build(s, fds, &n_fds, &err) < 0 || weir_descriptors_cover(&err) < 0)
                 give_up(s, &err);
         weir_reachable_tell(s->listening);
         send_message(s->events, WEIR_BOX_READY, 0, NULL, fds, n_fds);

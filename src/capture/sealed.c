@@ -32,21 +32,33 @@
 #include "capture/reachable.h"
 #include "capture/sandbox_init.h"
 
+/* How long a sandbox without a PID namespace may take to end its processes. */
+#define END_MS 5000
+
 struct weir_capture {
         pid_t init;
         int pidfd, events, service;
         int fds[WEIR_BOX_FD_COUNT];
         struct weir_exit exit; /* of a command that never ran */
-        bool exit_known, exit_told;
+        bool exit_known, exit_told, own_pids;
 };
+
+static bool ends_by_itself(const struct weir_capture *c)
+{
+        struct pollfd polled = { .fd = c->pidfd, .events = POLLIN };
+
+        return poll(&polled, 1, END_MS) == 1;
+}
 
 static void sealed_free(struct weir_capture *c)
 {
         if (!c)
                 return;
         if (c->init > 0) {
-                /* Its end is the end of everything in its PID namespace. */
-                (void)kill(c->init, SIGKILL);
+                /* Its end is the end of everything in its PID namespace; without one it ends everything when this side is closed. */
+                weir_close_cleanup(&c->service);
+                if (c->own_pids || !ends_by_itself(c))
+                        (void)kill(c->init, SIGKILL);
                 while (waitpid(c->init, NULL, 0) < 0 && errno == EINTR)
                         ;
         }
@@ -135,6 +147,7 @@ static int build(const struct weir_capture_options *options, bool own_pids, stru
 
         if (!c)
                 return weir_err_set(err, -ENOMEM, "out of memory");
+        c->own_pids = own_pids;
         r = make_pairs(events, service, err);
         /* A table that cannot be read tells nothing; it opens nothing either. */
         if (r == 0 && options->verbose && weir_reachable_list(&listening) < 0)

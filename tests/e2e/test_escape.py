@@ -151,6 +151,38 @@ class Escape(LabCase):
         self.weir_run("sh", "-c", script, env=env)
         self.assertEqual(self.lab.weir(["run", "--", *CODE, f"https://{DENIED4}"], env=env).stdout, "000")
 
+    def test_an_inherited_file_of_the_policy_cannot_be_opened_for_writing(self):
+        """A descriptor from before the mounts leads below them, and /proc/self/fd opens it anew."""
+        text = external_service("fixed", [WIKIPEDIA4 + "/32"])
+        policy = self.lab.user_file("fixed.yaml", text)
+        for number in (0, 5):
+            with self.subTest(number):
+                script = f"echo evil > /proc/self/fd/{number}; head -c 4 <&{number}"
+                control = self.lab.run(["bash", "-c", f"bash -c '{script}' {number}< {policy}"])
+                self.assertIn("evil", policy.read_text(), "the control did not write")
+                self.assertEqual(control.returncode, 0)
+                policy.write_text(text)
+                inside = f"{self.lab.binary} run -f {policy} -- bash -c '{script}' {number}< {policy}"
+                done = self.lab.run(["bash", "-c", inside])
+                self.assertEqual(policy.read_text(), text)
+                self.assertEqual(done.stdout, text[:4], done.stderr)
+        done = self.lab.run(["bash", "-c", f"{self.lab.binary} run -f {policy} -- true >> {policy}"])
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("would let the command write", done.stderr)
+        self.assertEqual(policy.read_text(), text)
+
+    def test_agents_in_the_home_folder_are_hidden_and_keys_are_not(self):
+        self.lab.user_file(".gnupg/pubring.kbx", "a ring")
+        path = f"{self.lab.home}/.gnupg/S.gpg-agent"
+        agent = self.lab.start(["python3", "-c", LISTEN, path])
+        self.assertEqual(agent.stdout.readline(), "up\n")
+        reach = f"import socket; socket.socket(socket.AF_UNIX).connect('{path}'); print('reached')"
+        self.assertEqual(self.lab.run(["python3", "-c", reach]).stdout, "reached\n")
+        self.assertNotIn("reached", self.lab.weir(["run", "--", "python3", "-c", reach]).stdout)
+        self.assertEqual(self.weir_run("cat", f"{self.lab.home}/.gnupg/pubring.kbx").stdout, "a ring")
+        agent.kill()
+        agent.wait()
+
     def test_the_log_cannot_be_rewritten(self):
         log = self.lab.home / "flows.json"
         script = f"curl -s https://{OTHER4}; (: > {log}); rm -f {log}; mv {log} {log}.old; true"
