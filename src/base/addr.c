@@ -57,7 +57,8 @@ char *weir_endpoint_format(const struct weir_addr *addr, uint16_t port, char buf
 {
         char text[WEIR_ADDR_STRLEN];
 
-        (void)snprintf(buf, WEIR_ENDPOINT_STRLEN, weir_addr_is_v4(addr) ? "%s:%u" : "[%s]:%u", weir_addr_format(addr, text), port);
+        (void)snprintf(buf, WEIR_ENDPOINT_STRLEN, weir_addr_is_v4(addr) ? "%s:%u" : "[%s]:%u",
+                       weir_addr_format(addr, text), port);
         return buf;
 }
 

@@ -22,8 +22,8 @@ struct weir_prefix {
         uint8_t bits;
 };
 
-#define WEIR_ADDR_STRLEN 46   /* INET6_ADDRSTRLEN */
-#define WEIR_PREFIX_STRLEN 50 /* with "/128" */
+#define WEIR_ADDR_STRLEN 46     /* INET6_ADDRSTRLEN */
+#define WEIR_PREFIX_STRLEN 50   /* with "/128" */
 #define WEIR_ENDPOINT_STRLEN 56 /* "[addr]:port" */
 
 bool weir_addr_is_v4(const struct weir_addr *addr);
@@ -37,7 +37,8 @@ char *weir_addr_format(const struct weir_addr *addr, char buf[static WEIR_ADDR_S
 char *weir_endpoint_format(const struct weir_addr *addr, uint16_t port, char buf[static WEIR_ENDPOINT_STRLEN]);
 
 /* AF_INET or AF_INET6 only, else -EAFNOSUPPORT. Port in host order. The scope id is dropped. */
-WEIR_MUST int weir_addr_from_sockaddr(const struct sockaddr *sa, socklen_t length, struct weir_addr *ret_addr, uint16_t *ret_port);
+WEIR_MUST int weir_addr_from_sockaddr(const struct sockaddr *sa, socklen_t length, struct weir_addr *ret_addr,
+                                      uint16_t *ret_port);
 /* AF_INET for IPv4, else AF_INET6. Returns the length. */
 socklen_t weir_addr_to_sockaddr(const struct weir_addr *addr, uint16_t port, struct sockaddr_storage *ret_sa);
 

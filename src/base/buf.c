@@ -164,7 +164,8 @@ static size_t json_char(struct weir_buf *buf, const unsigned char *p, size_t n)
         if (cp < 0x10000)
                 weir_buf_printf(buf, "\\u%04x", cp);
         else
-                weir_buf_printf(buf, "\\u%04x\\u%04x", 0xd800 + ((cp - 0x10000) >> 10), 0xdc00 + ((cp - 0x10000) & 0x3ff));
+                weir_buf_printf(buf, "\\u%04x\\u%04x", 0xd800 + ((cp - 0x10000) >> 10),
+                                0xdc00 + ((cp - 0x10000) & 0x3ff));
         return length;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ownership that one function shows: locals that clean up after themselves, and the words that take a value out of them. */
+/* Ownership that one function shows: locals that clean up after themselves, and the words that take a value out of
+ * them. */
 #pragma once
 
 #include <stdlib.h>
@@ -12,10 +13,10 @@
 #define weir_auto(name) __attribute__((cleanup(weir_##name##_cleanup)))
 
 /* Defines weir_<name>_cleanup() for weir_auto(name) from a function that frees a pointer and accepts NULL. */
-#define WEIR_DEFINE_CLEANUP(name, type, free_function)              \
-        static inline void weir_##name##_cleanup(type *p)           \
-        {                                                           \
-                free_function(*p);                                  \
+#define WEIR_DEFINE_CLEANUP(name, type, free_function)    \
+        static inline void weir_##name##_cleanup(type *p) \
+        {                                                 \
+                free_function(*p);                        \
         }
 
 #define weir_auto_free __attribute__((cleanup(weir_free_cleanup)))
@@ -30,17 +31,17 @@ static inline void weir_free_cleanup(void *p)
 void weir_close_cleanup(int *fd);
 
 /* Moves a pointer out of an owning variable, which is then NULL. */
-#define TAKE_PTR(p)                        \
-        ({                                 \
-                __typeof__(p) taken_ = (p);\
-                (p) = NULL;                \
-                taken_;                    \
+#define TAKE_PTR(p)                         \
+        ({                                  \
+                __typeof__(p) taken_ = (p); \
+                (p) = NULL;                 \
+                taken_;                     \
         })
 
 /* Moves a descriptor out of an owning variable, which is then -1. */
-#define TAKE_FD(fd)              \
-        ({                       \
-                int taken_ = (fd);\
-                (fd) = -1;       \
-                taken_;          \
+#define TAKE_FD(fd)                \
+        ({                         \
+                int taken_ = (fd); \
+                (fd) = -1;         \
+                taken_;            \
         })

@@ -9,11 +9,11 @@
 #include "base/cleanup.h"
 
 /* Domain codes, from -1000 down so that they never meet an errno. */
-#define WEIR_EINVALID (-1000) /* input is wrong; the error says where and why */
-#define WEIR_EEXISTS (-1001)  /* an object of that name is there already */
-#define WEIR_ENOTFOUND (-1002) /* no object of that name */
-#define WEIR_ECONFLICT (-1003) /* the object changed since it was read (resourceVersion) */
-#define WEIR_ELIMIT (-1004)   /* a stated limit is reached */
+#define WEIR_EINVALID (-1000)     /* input is wrong; the error says where and why */
+#define WEIR_EEXISTS (-1001)      /* an object of that name is there already */
+#define WEIR_ENOTFOUND (-1002)    /* no object of that name */
+#define WEIR_ECONFLICT (-1003)    /* the object changed since it was read (resourceVersion) */
+#define WEIR_ELIMIT (-1004)       /* a stated limit is reached */
 #define WEIR_EUNSUPPORTED (-1005) /* this machine cannot do it; the error says what is missing */
 
 /**

@@ -150,7 +150,9 @@ ssize_t weir_fd_recv(int socket, void *bytes, size_t n, int *fds, size_t *n_fds)
                 char bytes[CMSG_SPACE(sizeof(int) * WEIR_FDS_MAX)];
         } control;
         struct iovec iov = { .iov_base = bytes, .iov_len = n };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+        struct msghdr msg = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+        };
         size_t kept;
         ssize_t got;
         bool all;

@@ -17,5 +17,5 @@ enum weir_reason {
 };
 
 const char *weir_verdict_name(enum weir_verdict verdict); /* "deny", "allow", "inspect" */
-const char *weir_reason_name(enum weir_reason reason);   /* for logs: "no_rule"; never NULL */
-const char *weir_reason_words(enum weir_reason reason);  /* for people: "no rule"; never NULL */
+const char *weir_reason_name(enum weir_reason reason);    /* for logs: "no_rule"; never NULL */
+const char *weir_reason_words(enum weir_reason reason);   /* for people: "no rule"; never NULL */

@@ -20,7 +20,8 @@ int weir_parse_uint(const char *text, uint64_t max, uint64_t *ret)
         for (const char *p = text; *p != '\0'; p++) {
                 if (*p < '0' || *p > '9')
                         return -EINVAL;
-                if (__builtin_mul_overflow(value, 10u, &value) || __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
+                if (__builtin_mul_overflow(value, 10u, &value) ||
+                    __builtin_add_overflow(value, (uint64_t)(*p - '0'), &value))
                         value = UINT64_MAX; /* keep looking: letters behind are EINVAL, not ERANGE */
         }
         if (value > max)

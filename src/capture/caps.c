@@ -14,14 +14,15 @@ int weir_caps_drop_all(struct weir_err *err)
         if (capng_apply(CAPNG_SELECT_BOUNDS) != 0 || capng_lock() != 0 || capng_apply(CAPNG_SELECT_ALL) != 0)
                 return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot drop capabilities in the sandbox");
         if (capng_get_caps_process() != 0 || capng_have_capabilities(CAPNG_SELECT_ALL) != CAPNG_NONE)
-                return weir_err_set(err, WEIR_EUNSUPPORTED, "capabilities are left in the sandbox although they were dropped");
+                return weir_err_set(err, WEIR_EUNSUPPORTED,
+                                    "capabilities are left in the sandbox although they were dropped");
         return 0;
 }
 
 int weir_caps_pass_on(int capability)
 {
-        if (capng_get_caps_process() != 0 ||
-            capng_update(CAPNG_ADD, CAPNG_INHERITABLE, (unsigned)capability) != 0 || capng_apply(CAPNG_SELECT_CAPS) != 0) {
+        if (capng_get_caps_process() != 0 || capng_update(CAPNG_ADD, CAPNG_INHERITABLE, (unsigned)capability) != 0 ||
+            capng_apply(CAPNG_SELECT_CAPS) != 0) {
                 errno = EPERM;
                 return -1;
         }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Captures: how a workload's connections come under the policy, behind one struct of operations. A capture builds the boundary,
- * starts the command behind it, and hands out the descriptors through which relay and resolver see the workload.
+ * Captures: how a workload's connections come under the policy, behind one struct of operations. A capture builds the
+ * boundary, starts the command behind it, and hands out the descriptors through which relay and resolver see the
+ * workload.
  */
 #pragma once
 
@@ -20,22 +21,24 @@ struct weir_err;
 
 /* What to start and what it may not touch. Everything is borrowed for the call of start(). */
 struct weir_capture_options {
-        char *const *argv;          /* NULL-terminated, argv[0] searched in PATH */
-        const char *const *protect; /* paths of the store: bound read-only over themselves, ancestors pinned. NULL-terminated */
+        char *const *argv; /* NULL-terminated, argv[0] searched in PATH */
+        const char *const
+                *protect; /* paths of the store: bound read-only over themselves, ancestors pinned. NULL-terminated */
         const char *const *unix_paths; /* --unix: kept visible although masked. NULL-terminated */
-        const sigset_t *signal_mask; /* the command's; NULL: as this process has it */
+        const sigset_t *signal_mask;   /* the command's; NULL: as this process has it */
         bool verbose;
 };
 
 /* A datagram or packet that the boundary rejected. */
 struct weir_rejected {
         enum weir_ip_protocol protocol;
-        uint8_t ip_protocol;        /* IANA number */
+        uint8_t ip_protocol; /* IANA number */
         struct weir_addr source, destination;
         uint16_t source_port, port; /* 0 where the protocol has none */
 };
 
-/* How the command ended, as waitpid(2) reports. @exec_errno is not 0 if it never started: ENOENT (127), EACCES and others (126). */
+/* How the command ended, as waitpid(2) reports. @exec_errno is not 0 if it never started: ENOENT (127), EACCES and
+ * others (126). */
 struct weir_exit {
         int status;
         int exec_errno;
@@ -49,9 +52,11 @@ struct weir_capture_ops {
          * Nothing of the command has run before the boundary is complete; on failure nothing is left.
          * Return: 0; WEIR_EUNSUPPORTED or -errno with @err saying what is missing and how to get it
          */
-        int (*start)(const struct weir_capture_options *options, struct weir_capture **ret_capture, struct weir_err *err);
+        int (*start)(const struct weir_capture_options *options, struct weir_capture **ret_capture,
+                     struct weir_err *err);
 
-        /* Descriptors, each handed over once (then -1): TCP listeners for the relay, UDP and TCP sockets for the resolver. */
+        /* Descriptors, each handed over once (then -1): TCP listeners for the relay, UDP and TCP sockets for the
+         * resolver. */
         size_t (*take_listeners)(struct weir_capture *capture, int *ret_fds, size_t n);
         int (*take_dns_udp)(struct weir_capture *capture);
         int (*take_dns_tcp)(struct weir_capture *capture);
@@ -61,11 +66,13 @@ struct weir_capture_ops {
         /* Next one: 1, or 0 when none waits, -ENOBUFS when some were lost (go on). */
         int (*next_rejected)(struct weir_capture *capture, struct weir_rejected *ret);
 
-        /* Who owns the socket with this local address inside: 0 and filled (pid of the host's namespace), or -ENOENT. @command: 16 bytes. */
-        int (*owner)(struct weir_capture *capture, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                     pid_t *ret_pid, char *command);
+        /* Who owns the socket with this local address inside: 0 and filled (pid of the host's namespace), or -ENOENT.
+         * @command: 16 bytes. */
+        int (*owner)(struct weir_capture *capture, enum weir_ip_protocol protocol, const struct weir_addr *from,
+                     uint16_t port, pid_t *ret_pid, char *command);
 
-        /* A non-blocking TCP socket inside the boundary, connecting to the workload's loopback; >= 0 or -errno. For --publish. */
+        /* A non-blocking TCP socket inside the boundary, connecting to the workload's loopback; >= 0 or -errno. For
+         * --publish. */
         int (*connect_inside)(struct weir_capture *capture, uint16_t port);
 
         /* Readable when the command has started or ended; then wait_exit(). */

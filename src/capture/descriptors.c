@@ -23,7 +23,8 @@
 
 static const char *const stream_names[] = { "standard input", "standard output", "standard error" };
 
-/* A socket of the host's network outlives every namespace: only AF_UNIX, as sshd and service managers give, may stay. */
+/* A socket of the host's network outlives every namespace: only AF_UNIX, as sshd and service managers give, may stay.
+ */
 static int check_stream(int fd, struct weir_err *err)
 {
         struct stat st;
@@ -33,13 +34,16 @@ static int check_stream(int fd, struct weir_err *err)
         if (fstat(fd, &st) < 0)
                 return errno == EBADF ? 0 : -errno;
         if (S_ISDIR(st.st_mode))
-                return weir_err_set(err, WEIR_EINVALID, "%s is a folder: it would lead past the sandbox's mounts", stream_names[fd]);
+                return weir_err_set(err, WEIR_EINVALID, "%s is a folder: it would lead past the sandbox's mounts",
+                                    stream_names[fd]);
         if (!S_ISSOCK(st.st_mode))
                 return 0;
         if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX)
                 return 0;
-        return weir_err_set(err, WEIR_EINVALID, "%s is a network socket of the host: the command could send through it past every rule; use a pipe",
-                            stream_names[fd]);
+        return weir_err_set(
+                err, WEIR_EINVALID,
+                "%s is a network socket of the host: the command could send through it past every rule; use a pipe",
+                stream_names[fd]);
 }
 
 int weir_descriptors_check(struct weir_err *err)
@@ -57,8 +61,9 @@ static bool is_covered(int fd, const char *path, const struct stat *st)
         struct statvfs below, above;
         struct stat now;
 
-        return stat(path, &now) == 0 && now.st_dev == st->st_dev && now.st_ino == st->st_ino && fstatvfs(fd, &below) == 0 &&
-               statvfs(path, &above) == 0 && (above.f_flag & ST_RDONLY) && !(below.f_flag & ST_RDONLY);
+        return stat(path, &now) == 0 && now.st_dev == st->st_dev && now.st_ino == st->st_ino &&
+               fstatvfs(fd, &below) == 0 && statvfs(path, &above) == 0 && (above.f_flag & ST_RDONLY) &&
+               !(below.f_flag & ST_RDONLY);
 }
 
 static int reopen(int fd, const char *path, struct weir_err *err)
@@ -67,7 +72,8 @@ static int reopen(int fd, const char *path, struct weir_err *err)
         off_t at = lseek(fd, 0, SEEK_CUR);
 
         if (fresh < 0 || (at > 0 && lseek(fresh, at, SEEK_SET) < 0) || dup2(fresh, fd) < 0)
-                return weir_err_set(err, WEIR_EINVALID, "cannot open %s again through the sandbox's mounts: %s", path, strerror(errno));
+                return weir_err_set(err, WEIR_EINVALID, "cannot open %s again through the sandbox's mounts: %s", path,
+                                    strerror(errno));
         return 0;
 }
 
@@ -84,12 +90,14 @@ static int cover_one(int fd, struct weir_err *err)
         (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
         n = readlink(link, path, sizeof(path) - 1);
         if (n <= 0)
-                return weir_err_set(err, WEIR_EINVALID, "cannot tell which file descriptor %d is: %s", fd, strerror(errno));
+                return weir_err_set(err, WEIR_EINVALID, "cannot tell which file descriptor %d is: %s", fd,
+                                    strerror(errno));
         path[n] = '\0';
         if (!is_covered(fd, path, &st))
                 return 0;
         if ((flags & O_ACCMODE) != O_RDONLY || flags & O_PATH)
-                return weir_err_set(err, WEIR_EINVALID, "descriptor %d would let the command write %s, which it must not change", fd, path);
+                return weir_err_set(err, WEIR_EINVALID,
+                                    "descriptor %d would let the command write %s, which it must not change", fd, path);
         return reopen(fd, path, err);
 }
 
@@ -125,7 +133,8 @@ static int limit_one(const char *name, int skip)
 {
         uint64_t fd;
 
-        if (weir_parse_uint(name, INT32_MAX, &fd) < 0 || (int)fd <= STDERR_FILENO || (int)fd == skip || may_stay((int)fd))
+        if (weir_parse_uint(name, INT32_MAX, &fd) < 0 || (int)fd <= STDERR_FILENO || (int)fd == skip ||
+            may_stay((int)fd))
                 return 0;
         return weir_fd_set_cloexec((int)fd, true);
 }

@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  *
- * /run is an empty tmpfs that holds copies of the resolver's configuration; so are the well-known folders of sockets elsewhere, those
- * that the environment names, and /etc/ssh with copies that the user owns: in the sandbox files of others show as the overflow uid,
- * and ssh refuses a configuration of such an owner. What --unix names is opened before the masks are laid and mounted again behind
- * them.
+ * /run is an empty tmpfs that holds copies of the resolver's configuration; so are the well-known folders of sockets
+ * elsewhere, those that the environment names, and /etc/ssh with copies that the user owns: in the sandbox files of
+ * others show as the overflow uid, and ssh refuses a configuration of such an owner. What --unix names is opened before
+ * the masks are laid and mounted again behind them.
  */
 #include "capture/masks.h"
 
@@ -31,15 +31,23 @@
 
 /* Folders of sockets of daemons that would go out for whoever asks: display, multiplexers, agents, containers. */
 static const char *const patterns[] = {
-        "/var/run",      "/tmp/.X11-unix", "/tmp/.ICE-unix", "/tmp/.XIM-unix",  "/tmp/.font-unix", "/tmp/tmux-*",
-        "/tmp/ssh-*",    "/tmp/screens",   "/tmp/dbus-*",    "/tmp/.docker*",   "/var/lib/docker", "/var/lib/containerd",
-        "/var/snap",     "/var/lib/lxd",   "/var/lib/incus", "/var/lib/gdm*",
+        "/var/run",   "/tmp/.X11-unix", "/tmp/.ICE-unix", "/tmp/.XIM-unix", "/tmp/.font-unix", "/tmp/tmux-*",
+        "/tmp/ssh-*", "/tmp/screens",   "/tmp/dbus-*",    "/tmp/.docker*",  "/var/lib/docker", "/var/lib/containerd",
+        "/var/snap",  "/var/lib/lxd",   "/var/lib/incus", "/var/lib/gdm*",
 };
 
 /* The same below the home folder. */
 static const char *const home_folders[] = {
-        ".docker/run", ".docker/desktop", ".colima", ".lima", ".rd", ".orbstack/run", ".local/share/containers/podman/machine", ".ssh/agent",
-        ".cache/ibus", ".dbus",
+        ".docker/run",
+        ".docker/desktop",
+        ".colima",
+        ".lima",
+        ".rd",
+        ".orbstack/run",
+        ".local/share/containers/podman/machine",
+        ".ssh/agent",
+        ".cache/ibus",
+        ".dbus",
 };
 
 /* Agents' sockets beside keys and settings: gpg-agent, dirmngr and keyboxd where there is no /run/user. */
@@ -50,9 +58,13 @@ static const struct {
         const char *name, *prefix;
         bool folder;
 } variables[] = {
-        { "XDG_RUNTIME_DIR", "", true },          { "SSH_AUTH_SOCK", "", false },        { "DOCKER_HOST", "unix://", false },
-        { "CONTAINER_HOST", "unix://", false },   { "DBUS_SESSION_BUS_ADDRESS", "unix:path=", false },
-        { "TMUX_TMPDIR", "", true },              { "WAYLAND_DISPLAY", "", false },
+        { "XDG_RUNTIME_DIR", "", true },
+        { "SSH_AUTH_SOCK", "", false },
+        { "DOCKER_HOST", "unix://", false },
+        { "CONTAINER_HOST", "unix://", false },
+        { "DBUS_SESSION_BUS_ADDRESS", "unix:path=", false },
+        { "TMUX_TMPDIR", "", true },
+        { "WAYLAND_DISPLAY", "", false },
 };
 
 struct kept {
@@ -84,7 +96,8 @@ static bool is_folder(const char *path)
 /* Whether hiding @path would hide the world: the root, a home, /tmp, or what the command stands in. */
 static bool too_much(const char *path)
 {
-        static const char *const never[] = { "/", "/tmp", "/var/tmp", "/home", "/usr", "/etc", "/var", "/dev", "/opt", "/srv", "/root" };
+        static const char *const never[] = { "/",    "/tmp", "/var/tmp", "/home", "/usr", "/etc",
+                                             "/var", "/dev", "/opt",     "/srv",  "/root" };
         const char *home = getenv("HOME");
         weir_auto_free char *here = getcwd(NULL, 0);
         size_t n = strlen(path);
@@ -136,7 +149,8 @@ static int open_entries(const char *path, struct veiled **ret, size_t *ret_n)
                     fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISSOCK(st.st_mode))
                         continue;
                 if (n == capacity) {
-                        struct veiled *more = reallocarray(list, capacity = capacity ? capacity * 2 : 16, sizeof(*list));
+                        struct veiled *more =
+                                reallocarray(list, capacity = capacity ? capacity * 2 : 16, sizeof(*list));
 
                         if (!more)
                                 break;
@@ -281,7 +295,8 @@ static void make_above(const char *path)
 {
         char at[PATH_MAX];
 
-        for (const char *slash = strchr(path + 1, '/'); slash && (size_t)(slash - path) < sizeof(at); slash = strchr(slash + 1, '/')) {
+        for (const char *slash = strchr(path + 1, '/'); slash && (size_t)(slash - path) < sizeof(at);
+             slash = strchr(slash + 1, '/')) {
                 memcpy(at, path, (size_t)(slash - path));
                 at[slash - path] = '\0';
                 (void)mkdir(at, 0755);
@@ -340,7 +355,8 @@ static int mask_run(struct weir_err *err)
         return r;
 }
 
-/* Copies the regular files of @from, links followed, into @to; what cannot be read is of no use to the workload either. */
+/* Copies the regular files of @from, links followed, into @to; what cannot be read is of no use to the workload either.
+ */
 static void copy_files(int from, const char *to)
 {
         DIR *dir = fdopendir(from);

@@ -2,15 +2,16 @@
 /*
  * Theory of operation
  *
- * The attacker has the caller's uid and files. A folder is protected by mounting it over itself read-only: a mount point can be neither
- * renamed nor removed. That would be worth nothing if a folder above it could be moved away and another put in its place, so every
- * ancestor that the user could rename is mounted over itself too, from the top down. A symbolic link cannot be mounted on; a path
- * that goes through one which the user could replace is refused.
+ * The attacker has the caller's uid and files. A folder is protected by mounting it over itself read-only: a mount
+ * point can be neither renamed nor removed. That would be worth nothing if a folder above it could be moved away and
+ * another put in its place, so every ancestor that the user could rename is mounted over itself too, from the top down.
+ * A symbolic link cannot be mounted on; a path that goes through one which the user could replace is refused.
  *
- * A descriptor that was opened before a mount was laid over it leads below that mount: no folder is inherited (descriptors.c), and the
- * current folder is entered anew at the end.
+ * A descriptor that was opened before a mount was laid over it leads below that mount: no folder is inherited
+ * (descriptors.c), and the current folder is entered anew at the end.
  *
- * Folders of sockets are hidden behind empty ones. Folders, never files: a mount on a file is gone when the host replaces the file.
+ * Folders of sockets are hidden behind empty ones. Folders, never files: a mount on a file is gone when the host
+ * replaces the file.
  */
 #include "capture/mounts.h"
 
@@ -46,8 +47,8 @@ static unsigned long kept_flags(const char *path)
 {
         static const struct {
                 unsigned long from, to;
-        } flags[] = { { ST_NOSUID, MS_NOSUID }, { ST_NODEV, MS_NODEV }, { ST_NOEXEC, MS_NOEXEC }, { ST_NOATIME, MS_NOATIME },
-                      { ST_NODIRATIME, MS_NODIRATIME }, { ST_RELATIME, MS_RELATIME } };
+        } flags[] = { { ST_NOSUID, MS_NOSUID },   { ST_NODEV, MS_NODEV },           { ST_NOEXEC, MS_NOEXEC },
+                      { ST_NOATIME, MS_NOATIME }, { ST_NODIRATIME, MS_NODIRATIME }, { ST_RELATIME, MS_RELATIME } };
         struct statvfs st;
         unsigned long kept = 0;
 
@@ -96,7 +97,7 @@ static int refuse_loose_links(const char *path, struct weir_err *err)
 
         if (geteuid() == 0 || strlen(path) >= sizeof(at))
                 return 0; /* root could replace anything, and is told so */
-        for (const char *slash = path; slash; ) {
+        for (const char *slash = path; slash;) {
                 struct stat st;
                 size_t n;
 
@@ -106,7 +107,9 @@ static int refuse_loose_links(const char *path, struct weir_err *err)
                 at[n] = '\0';
                 if (lstat(at, &st) == 0 && S_ISLNK(st.st_mode) && could_change(above))
                         return weir_err_set(err, WEIR_EINVALID,
-                                            "%s goes through the symbolic link %s, which the command could replace; name the real path", path, at);
+                                            "%s goes through the symbolic link %s, which the command could replace; "
+                                            "name the real path",
+                                            path, at);
                 memcpy(above, at, n + 1);
         }
         return 0;
@@ -148,7 +151,9 @@ static int mount_proc(struct weir_err *err)
 {
         if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0)
                 return 0;
-        (void)weir_err_set(err, WEIR_ELIMIT, "cannot mount /proc in the sandbox: %s; in a container parts of it are masked", strerror(errno));
+        (void)weir_err_set(err, WEIR_ELIMIT,
+                           "cannot mount /proc in the sandbox: %s; in a container parts of it are masked",
+                           strerror(errno));
         return WEIR_ELIMIT;
 }
 

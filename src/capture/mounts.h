@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the workload sees of the file system: its policy cannot be changed, and daemons that would go out for it are not there. */
+/* What the workload sees of the file system: its policy cannot be changed, and daemons that would go out for it are not
+ * there. */
 #pragma once
 
 #include <stdbool.h>

@@ -34,18 +34,24 @@ static int forbidden(int error, struct weir_err *err)
 {
         if (setting("/proc/sys/kernel/unprivileged_userns_clone") == 0)
                 return weir_err_set(err, WEIR_EUNSUPPORTED,
-                                    "user namespaces are forbidden on this machine: as root, sysctl kernel.unprivileged_userns_clone=1");
+                                    "user namespaces are forbidden on this machine: as root, sysctl "
+                                    "kernel.unprivileged_userns_clone=1");
         if (setting("/proc/sys/user/max_user_namespaces") == 0)
                 return weir_err_set(err, WEIR_EUNSUPPORTED,
-                                    "user namespaces are forbidden on this machine: as root, sysctl user.max_user_namespaces=10000");
+                                    "user namespaces are forbidden on this machine: as root, sysctl "
+                                    "user.max_user_namespaces=10000");
         if (error == ENOSPC || error == EUSERS)
                 return weir_err_set(err, WEIR_EUNSUPPORTED,
-                                    "no more namespaces can be made: a limit of /proc/sys/user/max_*_namespaces or of nesting is reached");
+                                    "no more namespaces can be made: a limit of /proc/sys/user/max_*_namespaces or of "
+                                    "nesting is reached");
         if (error == EINVAL)
-                return weir_err_set(err, WEIR_EUNSUPPORTED, "this kernel lacks user, mount, PID or network namespaces (CONFIG_USER_NS, CONFIG_NET_NS)");
+                return weir_err_set(
+                        err, WEIR_EUNSUPPORTED,
+                        "this kernel lacks user, mount, PID or network namespaces (CONFIG_USER_NS, CONFIG_NET_NS)");
         if (error == EPERM)
                 return weir_err_set(err, WEIR_EUNSUPPORTED,
-                                    "user namespaces are refused: in a container its seccomp profile does that (docker run --security-opt "
+                                    "user namespaces are refused: in a container its seccomp profile does that (docker "
+                                    "run --security-opt "
                                     "seccomp=PROFILE with clone allowed); in a chroot they are never allowed");
         return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot make namespaces: %s", strerror(error));
 }
@@ -53,7 +59,8 @@ static int forbidden(int error, struct weir_err *err)
 pid_t weir_namespaces_clone(bool with_pids, int *ret_pidfd, struct weir_err *err)
 {
         struct clone_args args = {
-                .flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_PIDFD | (with_pids ? CLONE_NEWPID : 0),
+                .flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_PIDFD |
+                         (with_pids ? CLONE_NEWPID : 0),
                 .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
                 .exit_signal = SIGCHLD,
         };
@@ -89,5 +96,7 @@ int weir_namespaces_map(pid_t pid, struct weir_err *err)
                 (void)snprintf(text, sizeof(text), "%u %u 1\n", getegid(), getegid());
                 r = write_map(pid, "gid_map", text);
         }
-        return r < 0 ? weir_err_set(err, WEIR_EUNSUPPORTED, "cannot write the id maps of the sandbox: %s", strerror(-r)) : 0;
+        return r < 0 ? weir_err_set(err, WEIR_EUNSUPPORTED, "cannot write the id maps of the sandbox: %s",
+                                    strerror(-r)) :
+                       0;
 }

@@ -45,7 +45,9 @@ int weir_netlink_ask(struct mnl_socket *socket, struct nlmsghdr *request)
         n = mnl_socket_recvfrom(socket, answer, sizeof(answer));
         if (n < 0)
                 return -errno;
-        return mnl_cb_run(answer, (size_t)n, request->nlmsg_seq, mnl_socket_get_portid(socket), NULL, NULL) < 0 ? -errno : 0;
+        return mnl_cb_run(answer, (size_t)n, request->nlmsg_seq, mnl_socket_get_portid(socket), NULL, NULL) < 0 ?
+                       -errno :
+                       0;
 }
 
 static int bring_up(struct mnl_socket *socket)

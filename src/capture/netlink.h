@@ -10,7 +10,8 @@ struct mnl_socket;
 struct nlmsghdr;
 struct weir_err;
 
-/* Runs in the new network namespace. @ipv6: whether the kernel has it at all. 0, or -errno with @err saying which step failed. */
+/* Runs in the new network namespace. @ipv6: whether the kernel has it at all. 0, or -errno with @err saying which step
+ * failed. */
 WEIR_MUST int weir_netlink_setup(bool ipv6, struct weir_err *err);
 
 /* Sends one request that wants an acknowledgement and waits for it. 0 or -errno. */

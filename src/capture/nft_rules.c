@@ -2,8 +2,8 @@
 /*
  * Theory of operation
  *
- * The network namespace has no way out whatever these rules say; they decide where inside it a packet ends, so that what
- * Weir governs reaches Weir and the rest fails at once. Two chains, both in the output hook:
+ * The network namespace has no way out whatever these rules say; they decide where inside it a packet ends, so that
+ * what Weir governs reaches Weir and the rest fails at once. Two chains, both in the output hook:
  *
  *   nat (before):  port 53, UDP and TCP, whatever the address   -> the resolver
  *                  the workload's own loopback                  -> untouched
@@ -11,9 +11,9 @@
  *   filter:        what was redirected, replies, own loopback   -> accept
  *                  everything else                              -> log to NFLOG, reject
  *
- * The kernel's own ICMP errors (those of the reject rules) pass the output hook too; a workload cannot forge them, because
- * raw sockets are refused. Rejecting TCP there is the last resort: a connection that was not redirected.
- * nft runs as a program, in JSON, because its library's licence does not fit ours.
+ * The kernel's own ICMP errors (those of the reject rules) pass the output hook too; a workload cannot forge them,
+ * because raw sockets are refused. Rejecting TCP there is the last resort: a connection that was not redirected. nft
+ * runs as a program, in JSON, because its library's licence does not fit ours.
  */
 #include "capture/nft_rules.h"
 
@@ -37,7 +37,8 @@
 
 #define MATCH(left, right) "{\"match\":{\"op\":\"==\",\"left\":" left ",\"right\":" right "}}"
 #define META(key, value) MATCH("{\"meta\":{\"key\":\"" key "\"}}", value)
-#define FIELD(protocol, field, value) MATCH("{\"payload\":{\"protocol\":\"" protocol "\",\"field\":\"" field "\"}}", value)
+#define FIELD(protocol, field, value) \
+        MATCH("{\"payload\":{\"protocol\":\"" protocol "\",\"field\":\"" field "\"}}", value)
 #define CT(key, op, value) "{\"match\":{\"op\":\"" op "\",\"left\":{\"ct\":{\"key\":\"" key "\"}},\"right\":" value "}}"
 #define REDIRECT "{\"redirect\":{\"port\":%u}}"
 #define ACCEPT "{\"accept\":null}"
@@ -48,18 +49,21 @@
 static void begin_chain(struct weir_buf *buf, const char *name, const char *type, int priority, const char *policy)
 {
         weir_buf_printf(buf,
-                        ",{\"add\":{\"chain\":{\"family\":\"inet\",\"table\":\"weir\",\"name\":\"%s\",\"type\":\"%s\",\"hook\":\"output\","
+                        ",{\"add\":{\"chain\":{\"family\":\"inet\",\"table\":\"weir\",\"name\":\"%s\",\"type\":\"%s\","
+                        "\"hook\":\"output\","
                         "\"prio\":%d,\"policy\":\"%s\"}}}",
                         name, type, priority, policy);
 }
 
 /* @expression holds at most one %u. */
-static void rule(struct weir_buf *buf, const char *chain, const char *expression, unsigned value) __attribute__((nonnull));
+static void rule(struct weir_buf *buf, const char *chain, const char *expression, unsigned value)
+        __attribute__((nonnull));
 static void rule(struct weir_buf *buf, const char *chain, const char *expression, unsigned value)
 {
         const char *number = strstr(expression, "%u");
 
-        weir_buf_printf(buf, ",{\"add\":{\"rule\":{\"family\":\"inet\",\"table\":\"weir\",\"chain\":\"%s\",\"expr\":[", chain);
+        weir_buf_printf(buf, ",{\"add\":{\"rule\":{\"family\":\"inet\",\"table\":\"weir\",\"chain\":\"%s\",\"expr\":[",
+                        chain);
         if (number) {
                 weir_buf_add(buf, expression, (size_t)(number - expression));
                 weir_buf_printf(buf, "%u%s", value, number + 2);
@@ -105,10 +109,12 @@ char *weir_nft_ruleset(const struct weir_nft_ports *ports)
         return weir_buf_take(&buf);
 }
 
-/* The system's folders first: a caller's PATH rarely has them, and what stands in them is not the caller's to replace. */
+/* The system's folders first: a caller's PATH rarely has them, and what stands in them is not the caller's to replace.
+ */
 static void exec_nft(void)
 {
-        static const char *const places[] = { "/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/run/current-system/sw/bin/nft" };
+        static const char *const places[] = { "/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft",
+                                              "/run/current-system/sw/bin/nft" };
         char name[] = "nft", json[] = "-j", file[] = "-f", input[] = "-", locale[] = "LC_ALL=C";
         char *const argv[] = { name, json, file, input, NULL };
         char *const environment[] = { locale, NULL };
@@ -125,8 +131,8 @@ static void run_nft(int input, int errors)
         int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
         (void)sigemptyset(&none);
-        if (null < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0 || dup2(input, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
-            dup2(errors, STDERR_FILENO) < 0 || weir_caps_pass_on(CAP_NET_ADMIN) < 0) {
+        if (null < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0 || dup2(input, STDIN_FILENO) < 0 ||
+            dup2(null, STDOUT_FILENO) < 0 || dup2(errors, STDERR_FILENO) < 0 || weir_caps_pass_on(CAP_NET_ADMIN) < 0) {
                 (void)dprintf(errors, "cannot prepare nft: %s", strerror(errno));
                 _exit(1);
         }
@@ -145,7 +151,8 @@ static int start(const char *ruleset, int input[2], int errors[2], struct weir_n
         if (pid == 0)
                 run_nft(input[0], errors[1]);
         (void)close(TAKE_FD(input[0]));
-        /* The ruleset is far below a pipe's capacity, so this cannot wait for nft; a dead nft tells its reason at the end. */
+        /* The ruleset is far below a pipe's capacity, so this cannot wait for nft; a dead nft tells its reason at the
+         * end. */
         r = weir_fd_write_all(input[1], ruleset, strlen(ruleset));
         if (r < 0 && r != -EPIPE)
                 return r;
@@ -205,11 +212,14 @@ int weir_nft_finish(struct weir_nft *nft, struct weir_err *err)
         if (status == 0)
                 return 0;
         if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-                return weir_err_set(err, WEIR_EUNSUPPORTED, "nft is missing: install nftables (apt-get install nftables, dnf install nftables)");
+                return weir_err_set(
+                        err, WEIR_EUNSUPPORTED,
+                        "nft is missing: install nftables (apt-get install nftables, dnf install nftables)");
         if (text)
                 first_line(text);
-        return weir_err_set(err, WEIR_EUNSUPPORTED,
-                            "nft cannot load the sandbox's rules (the kernel needs nf_tables with nat, reject and log: as root, "
-                            "modprobe -a nf_tables nft_chain_nat nft_redir nft_reject_inet nft_log nfnetlink_log nft_ct): %s",
-                            text && text[0] ? text : "no message");
+        return weir_err_set(
+                err, WEIR_EUNSUPPORTED,
+                "nft cannot load the sandbox's rules (the kernel needs nf_tables with nat, reject and log: as root, "
+                "modprobe -a nf_tables nft_chain_nat nft_redir nft_reject_inet nft_log nfnetlink_log nft_ct): %s",
+                text && text[0] ? text : "no message");
 }

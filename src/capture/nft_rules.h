@@ -11,9 +11,9 @@
 struct weir_err;
 
 struct weir_nft_ports {
-        uint16_t relay;             /* the listeners of both families */
+        uint16_t relay; /* the listeners of both families */
         uint16_t dns_udp, dns_tcp;
-        uint16_t log_group;         /* NFLOG */
+        uint16_t log_group; /* NFLOG */
 };
 
 /* The ruleset as a heap string, NULL without memory. */

@@ -2,9 +2,10 @@
 /*
  * Theory of operation
  *
- * inet_diag lists the sockets of the network namespace in which the diag socket was opened; local address and port give an inode.
- * The descendants of the sandbox's first process are walked by /proc/PID/task/TID/children, the newest first since it is likeliest
- * to have just connected, until one has a descriptor with that inode. A process that is gone is not found, and its denial has no name.
+ * inet_diag lists the sockets of the network namespace in which the diag socket was opened; local address and port give
+ * an inode. The descendants of the sandbox's first process are walked by /proc/PID/task/TID/children, the newest first
+ * since it is likeliest to have just connected, until one has a descriptor with that inode. A process that is gone is
+ * not found, and its denial has no name.
  */
 #include "capture/owner.h"
 
@@ -171,8 +172,8 @@ static void read_command(pid_t pid, char command[static 16])
         (void)snprintf(command, 16, "%s", text);
 }
 
-int weir_owner_find(int diag, pid_t init, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port, pid_t *ret_pid,
-                    char command[static 16])
+int weir_owner_find(int diag, pid_t init, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
+                    pid_t *ret_pid, char command[static 16])
 {
         uint32_t inode = find_inode(diag, protocol, from, port);
         pid_t list[OWNER_PROCESSES_MAX];

@@ -17,5 +17,5 @@
  * Bounded: it looks at OWNER_PROCESSES_MAX processes at most.
  * Return: 0 with both filled; -ENOENT
  */
-WEIR_MUST int weir_owner_find(int diag, pid_t init, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                              pid_t *ret_pid, char command[static 16]);
+WEIR_MUST int weir_owner_find(int diag, pid_t init, enum weir_ip_protocol protocol, const struct weir_addr *from,
+                              uint16_t port, pid_t *ret_pid, char command[static 16]);

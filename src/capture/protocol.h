@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What supervisor and sandbox say to each other, over two SOCK_SEQPACKET pairs: one message a datagram, a struct of fixed size.
+ * What supervisor and sandbox say to each other, over two SOCK_SEQPACKET pairs: one message a datagram, a struct of
+ * fixed size.
  *
  *   events   sandbox -> supervisor: READY (with descriptors), FAILED, STARTED, EXEC_FAILED, STATUS
  *            supervisor -> sandbox: MAPPED (id maps are written), GO (start the command)

@@ -2,15 +2,17 @@
 /*
  * Theory of operation
  *
- * Born with every capability over its new namespaces and none over the host. It waits for its id maps, builds network and mounts,
- * opens Weir's sockets and hands them out, and waits for the word to go: until then nothing of the command has run. Then it starts the
- * command, gives up every capability, and from there only waits: for children to reap, and for the supervisor's wishes.
+ * Born with every capability over its new namespaces and none over the host. It waits for its id maps, builds network
+ * and mounts, opens Weir's sockets and hands them out, and waits for the word to go: until then nothing of the command
+ * has run. Then it starts the command, gives up every capability, and from there only waits: for children to reap, and
+ * for the supervisor's wishes.
  *
- * It is no part of the boundary. A workload that took it over would find no capability, no socket of the host, and a channel on which
- * the supervisor believes nothing but the command's end. It cannot be traced (not dumpable) or signalled (PID 1) all the same.
+ * It is no part of the boundary. A workload that took it over would find no capability, no socket of the host, and a
+ * channel on which the supervisor believes nothing but the command's end. It cannot be traced (not dumpable) or
+ * signalled (PID 1) all the same.
  *
- * If the supervisor dies, the kernel kills this process (parent death signal), and the kernel kills everything else of the PID
- * namespace with it. Without a PID namespace it is a subreaper, and kills its descendants itself.
+ * If the supervisor dies, the kernel kills this process (parent death signal), and the kernel kills everything else of
+ * the PID namespace with it. Without a PID namespace it is a subreaper, and kills its descendants itself.
  */
 #include "capture/sandbox_init.h"
 
@@ -40,7 +42,8 @@
 #include "capture/seccomp.h"
 #include "capture/sockets.h"
 
-static void send_message(int socket, uint32_t verb, int32_t value, const struct weir_err *err, const int *fds, size_t n_fds)
+static void send_message(int socket, uint32_t verb, int32_t value, const struct weir_err *err, const int *fds,
+                         size_t n_fds)
 {
         struct weir_box_message message = { .verb = verb, .value = value, .code = err ? err->code : 0 };
 
@@ -63,14 +66,17 @@ static void await(const struct weir_sandbox *s, uint32_t verb)
         struct weir_box_message message;
         size_t n_fds = 0;
 
-        if (weir_fd_recv(s->events, &message, sizeof(message), NULL, &n_fds) != (ssize_t)sizeof(message) || message.verb != verb)
+        if (weir_fd_recv(s->events, &message, sizeof(message), NULL, &n_fds) != (ssize_t)sizeof(message) ||
+            message.verb != verb)
                 _exit(1);
 }
 
 /* Network, rules and mounts. nft takes longest, so the mounts are laid while it runs. */
 static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT], size_t *ret_n, struct weir_err *err)
 {
-        const struct weir_mounts mounts = { .protect = s->options->protect, .unix_paths = s->options->unix_paths, .own_pids = s->own_pids };
+        const struct weir_mounts mounts = { .protect = s->options->protect,
+                                            .unix_paths = s->options->unix_paths,
+                                            .own_pids = s->own_pids };
         weir_auto_free char *ruleset = NULL;
         struct weir_nft_ports ports = { 0 };
         struct weir_nft nft;
@@ -273,7 +279,8 @@ static void keep_only(int a, int b)
         (void)close_range(high + 1, ~0U, 0);
 }
 
-/* Nobody of the host can be reached through this process, nor be stopped by the terminal's signals. @ret_mask: the command's. */
+/* Nobody of the host can be reached through this process, nor be stopped by the terminal's signals. @ret_mask: the
+ * command's. */
 static void harden(const struct weir_sandbox *s, sigset_t *ret_mask)
 {
         static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGHUP, SIGTERM, SIGPIPE };
@@ -316,7 +323,8 @@ void weir_sandbox_init(const struct weir_sandbox *s)
         await(s, WEIR_BOX_GO);
         command = start_command(s, &mask, &report);
         if (command < 0) {
-                (void)weir_err_set(&err, (int)command, "cannot start a process in the sandbox: %s", strerror(-(int)command));
+                (void)weir_err_set(&err, (int)command, "cannot start a process in the sandbox: %s",
+                                   strerror(-(int)command));
                 give_up(s, &err);
         }
         if (!started(s, report))

@@ -10,8 +10,8 @@ struct weir_strv;
 
 struct weir_sandbox {
         const struct weir_capture_options *options;
-        int events, service; /* its ends, see protocol.h */
-        bool own_pids;       /* it is PID 1 of its own namespace */
+        int events, service;               /* its ends, see protocol.h */
+        bool own_pids;                     /* it is PID 1 of its own namespace */
         const struct weir_strv *listening; /* told if they can be reached; see reachable.h */
 };
 

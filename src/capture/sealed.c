@@ -4,9 +4,10 @@
  *
  * Theory of operation
  *
- * The supervisor forks a process into new namespaces (namespaces.c), which builds the inside (sandbox_init.c) and hands out the
- * sockets it made there. The supervisor stays in the host's namespaces, so what it dials through relay and resolver goes out; the
- * workload holds no descriptor of the host's network. The supervisor makes itself not dumpable first: the workload has its uid.
+ * The supervisor forks a process into new namespaces (namespaces.c), which builds the inside (sandbox_init.c) and hands
+ * out the sockets it made there. The supervisor stays in the host's namespaces, so what it dials through relay and
+ * resolver goes out; the workload holds no descriptor of the host's network. The supervisor makes itself not dumpable
+ * first: the workload has its uid.
  *
  * The socket handoff will stand beside this, behind the same operations: it adds a fast path, not another boundary.
  */
@@ -55,7 +56,8 @@ static void sealed_free(struct weir_capture *c)
         if (!c)
                 return;
         if (c->init > 0) {
-                /* Its end is the end of everything in its PID namespace; without one it ends everything when this side is closed. */
+                /* Its end is the end of everything in its PID namespace; without one it ends everything when this side
+                 * is closed. */
                 weir_close_cleanup(&c->service);
                 if (c->own_pids || !ends_by_itself(c))
                         (void)kill(c->init, SIGKILL);
@@ -133,12 +135,14 @@ static int raise_sandbox(struct weir_capture *c, struct weir_err *err)
 
 static int make_pairs(int events[2], int service[2], struct weir_err *err)
 {
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, events) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, service) < 0)
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, events) < 0 ||
+            socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, service) < 0)
                 return weir_err_set(err, -errno, "cannot make a socket pair: %s", strerror(errno));
         return 0;
 }
 
-static int build(const struct weir_capture_options *options, bool own_pids, struct weir_capture **ret_capture, struct weir_err *err)
+static int build(const struct weir_capture_options *options, bool own_pids, struct weir_capture **ret_capture,
+                 struct weir_err *err)
 {
         weir_auto(capture) struct weir_capture *c = capture_new();
         struct weir_strv listening __attribute__((cleanup(weir_strv_clear))) = { 0 };
@@ -181,7 +185,8 @@ static int build(const struct weir_capture_options *options, bool own_pids, stru
         return 0;
 }
 
-static int sealed_start(const struct weir_capture_options *options, struct weir_capture **ret_capture, struct weir_err *err)
+static int sealed_start(const struct weir_capture_options *options, struct weir_capture **ret_capture,
+                        struct weir_err *err)
 {
         int r;
 
@@ -192,7 +197,8 @@ static int sealed_start(const struct weir_capture_options *options, struct weir_
         if (r != WEIR_ELIMIT)
                 return r;
         /* Only /proc stood in the way: all else holds without a PID namespace. */
-        weir_log(options->verbose ? WEIR_LOG_WARNING : WEIR_LOG_DEBUG, "%s; going on without a PID namespace", err->text);
+        weir_log(options->verbose ? WEIR_LOG_WARNING : WEIR_LOG_DEBUG, "%s; going on without a PID namespace",
+                 err->text);
         *err = (struct weir_err){ 0 };
         return build(options, false, ret_capture, err);
 }
@@ -227,8 +233,8 @@ static int sealed_next_rejected(struct weir_capture *c, struct weir_rejected *re
         return weir_nflog_next(c->fds[WEIR_BOX_FD_NFLOG], ret);
 }
 
-static int sealed_owner(struct weir_capture *c, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port, pid_t *ret_pid,
-                        char *command)
+static int sealed_owner(struct weir_capture *c, enum weir_ip_protocol protocol, const struct weir_addr *from,
+                        uint16_t port, pid_t *ret_pid, char *command)
 {
         return weir_owner_find(c->fds[WEIR_BOX_FD_DIAG], c->init, protocol, from, port, ret_pid, command);
 }
@@ -241,7 +247,8 @@ static int sealed_connect_inside(struct weir_capture *c, uint16_t port)
 
         if (weir_fd_send(c->service, &message, sizeof(message), NULL, 0) < 0)
                 return -EPIPE;
-        if (weir_fd_recv(c->service, &message, sizeof(message), &fd, &n) != (ssize_t)sizeof(message) || message.verb != WEIR_BOX_CONNECTED)
+        if (weir_fd_recv(c->service, &message, sizeof(message), &fd, &n) != (ssize_t)sizeof(message) ||
+            message.verb != WEIR_BOX_CONNECTED)
                 return -EPIPE;
         return n == 1 ? fd : message.value > 0 ? -message.value : -EPROTO;
 }
@@ -261,7 +268,8 @@ static int next_event(struct weir_capture *c, struct weir_exit *ret)
         if (poll(&polled, 1, 0) != 1)
                 return 0;
         *ret = (struct weir_exit){ 0 };
-        if (weir_fd_recv(c->events, &message, sizeof(message), NULL, &n) == (ssize_t)sizeof(message) && message.verb == WEIR_BOX_STATUS)
+        if (weir_fd_recv(c->events, &message, sizeof(message), NULL, &n) == (ssize_t)sizeof(message) &&
+            message.verb == WEIR_BOX_STATUS)
                 ret->status = message.value;
         else
                 ret->status = SIGKILL; /* the sandbox's first process is gone, and everything with it */

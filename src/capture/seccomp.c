@@ -2,13 +2,14 @@
 /*
  * Theory of operation
  *
- * The default is to allow: the boundary is the network namespace, and the filter closes what a network namespace does not
- * hold (AF_VSOCK reaches the hypervisor from any of them) and what would become a way out through a socket of the host.
+ * The default is to allow: the boundary is the network namespace, and the filter closes what a network namespace does
+ * not hold (AF_VSOCK reaches the hypervisor from any of them) and what would become a way out through a socket of the
+ * host.
  *
- * The kernel reads int arguments from the low 32 bits of a register, so a comparison that refuses one value must look at
- * those alone (MASKED_EQ); one that refuses everything above or unlike a value may look at all 64, since garbage in the
- * upper half then only refuses more. Only the native ABI passes: in any other the numbers mean other calls, and they get
- * ENOSYS, as on a kernel without it.
+ * The kernel reads int arguments from the low 32 bits of a register, so a comparison that refuses one value must look
+ * at those alone (MASKED_EQ); one that refuses everything above or unlike a value may look at all 64, since garbage in
+ * the upper half then only refuses more. Only the native ABI passes: in any other the numbers mean other calls, and
+ * they get ENOSYS, as on a kernel without it.
  *
  * New user namespaces stay allowed, so that "weir run" works inside "weir run"; filters only ever add up.
  */
@@ -73,7 +74,8 @@ static int families(scmp_filter_ctx ctx)
 
 static bool plain_protocol(unsigned protocol)
 {
-        return protocol == IPPROTO_IP || protocol == IPPROTO_ICMP || protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_ICMPV6;
+        return protocol == IPPROTO_IP || protocol == IPPROTO_ICMP || protocol == IPPROTO_TCP ||
+               protocol == IPPROTO_UDP || protocol == IPPROTO_ICMPV6;
 }
 
 /* Streams and datagrams of TCP, UDP and ICMP echo: no raw sockets, no MPTCP, SCTP, DCCP, UDP-Lite. */
@@ -117,10 +119,12 @@ static int options(scmp_filter_ctx ctx)
         static const struct {
                 unsigned level, name;
         } refused[] = {
-                { IPPROTO_TCP, TCP_FASTOPEN },      { IPPROTO_TCP, TCP_FASTOPEN_CONNECT }, { IPPROTO_TCP, TCP_FASTOPEN_KEY },
-                { IPPROTO_IP, IP_OPTIONS },         { IPPROTO_IPV6, IPV6_RTHDR },          { IPPROTO_IPV6, IPV6_2292RTHDR },
-                { IPPROTO_IPV6, IPV6_2292PKTOPTIONS }, { IPPROTO_IPV6, IPV6_HOPOPTS },     { IPPROTO_IPV6, IPV6_2292HOPOPTS },
-                { IPPROTO_IPV6, IPV6_RTHDRDSTOPTS }, { IPPROTO_IPV6, IPV6_DSTOPTS },       { IPPROTO_IPV6, IPV6_2292DSTOPTS },
+                { IPPROTO_TCP, TCP_FASTOPEN },         { IPPROTO_TCP, TCP_FASTOPEN_CONNECT },
+                { IPPROTO_TCP, TCP_FASTOPEN_KEY },     { IPPROTO_IP, IP_OPTIONS },
+                { IPPROTO_IPV6, IPV6_RTHDR },          { IPPROTO_IPV6, IPV6_2292RTHDR },
+                { IPPROTO_IPV6, IPV6_2292PKTOPTIONS }, { IPPROTO_IPV6, IPV6_HOPOPTS },
+                { IPPROTO_IPV6, IPV6_2292HOPOPTS },    { IPPROTO_IPV6, IPV6_RTHDRDSTOPTS },
+                { IPPROTO_IPV6, IPV6_DSTOPTS },        { IPPROTO_IPV6, IPV6_2292DSTOPTS },
         };
         int r = 0;
 
@@ -160,11 +164,14 @@ static int build(scmp_filter_ctx ctx)
                 r = terminal(ctx);
         /* io_uring makes and connects sockets without any of the calls above. */
         if (r == 0)
-                r = refuse_all(ctx, ENOSYS, SYSCALLS(SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register)));
+                r = refuse_all(
+                        ctx, ENOSYS,
+                        SYSCALLS(SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register)));
         /* Wide kernel interfaces; and keys, for the session keyring is the caller's. */
         if (r == 0)
-                r = refuse_all(ctx, EPERM, SYSCALLS(SCMP_SYS(bpf), SCMP_SYS(perf_event_open), SCMP_SYS(userfaultfd), SCMP_SYS(keyctl),
-                                                    SCMP_SYS(add_key), SCMP_SYS(request_key)));
+                r = refuse_all(ctx, EPERM,
+                               SYSCALLS(SCMP_SYS(bpf), SCMP_SYS(perf_event_open), SCMP_SYS(userfaultfd),
+                                        SCMP_SYS(keyctl), SCMP_SYS(add_key), SCMP_SYS(request_key)));
         return r;
 }
 
@@ -189,7 +196,9 @@ int weir_seccomp_load(struct weir_seccomp *filter, struct weir_err *err)
         int r = seccomp_load(filter);
 
         if (r < 0)
-                return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot load the seccomp filter (the kernel needs CONFIG_SECCOMP_FILTER): %s", strerror(-r));
+                return weir_err_set(err, WEIR_EUNSUPPORTED,
+                                    "cannot load the seccomp filter (the kernel needs CONFIG_SECCOMP_FILTER): %s",
+                                    strerror(-r));
         return 0;
 }
 

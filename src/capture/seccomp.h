@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The filter that is always there: socket families and protocols, the terminal, kernel interfaces a workload has no use for. */
+/* The filter that is always there: socket families and protocols, the terminal, kernel interfaces a workload has no use
+ * for. */
 #pragma once
 
 #include "base/cleanup.h"

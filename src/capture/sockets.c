@@ -39,13 +39,18 @@ static int bound_port(int fd, uint16_t *ret_port)
 /* On the loopback address of one family. @port: 0 to be given one. */
 static int open_listener(int family, uint16_t port)
 {
-        struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+        struct sockaddr_in in = { .sin_family = AF_INET,
+                                  .sin_port = htons(port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6,
+                                    .sin6_port = htons(port),
+                                    .sin6_addr = IN6ADDR_LOOPBACK_INIT };
         bool v4 = family == AF_INET;
         weir_auto_close int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         if (fd < 0 || (!v4 && set(fd, IPPROTO_IPV6, IPV6_V6ONLY) < 0) ||
-            bind(fd, v4 ? (struct sockaddr *)&in : (struct sockaddr *)&in6, v4 ? sizeof(in) : sizeof(in6)) < 0 || listen(fd, BACKLOG) < 0)
+            bind(fd, v4 ? (struct sockaddr *)&in : (struct sockaddr *)&in6, v4 ? sizeof(in) : sizeof(in6)) < 0 ||
+            listen(fd, BACKLOG) < 0)
                 return -errno;
         return TAKE_FD(fd);
 }
@@ -61,7 +66,8 @@ static int open_dns(bool ipv6, int type)
                 return -errno;
         if (ipv6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){ 0 }, sizeof(int)) < 0)
                 return -errno;
-        if (type == SOCK_DGRAM && (set(fd, IPPROTO_IP, IP_PKTINFO) < 0 || (ipv6 && set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO) < 0)))
+        if (type == SOCK_DGRAM &&
+            (set(fd, IPPROTO_IP, IP_PKTINFO) < 0 || (ipv6 && set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO) < 0)))
                 return -errno;
         if (bind(fd, ipv6 ? (struct sockaddr *)&in6 : (struct sockaddr *)&in, ipv6 ? sizeof(in6) : sizeof(in)) < 0)
                 return -errno;
@@ -101,7 +107,8 @@ static int open_all(bool ipv6, int fds[static WEIR_BOX_FD_COUNT], struct weir_nf
         return r;
 }
 
-int weir_sockets_open(bool ipv6, int ret_fds[static WEIR_BOX_FD_COUNT], size_t *ret_n, struct weir_nft_ports *ret_ports, struct weir_err *err)
+int weir_sockets_open(bool ipv6, int ret_fds[static WEIR_BOX_FD_COUNT], size_t *ret_n, struct weir_nft_ports *ret_ports,
+                      struct weir_err *err)
 {
         int r;
 
@@ -115,8 +122,10 @@ int weir_sockets_open(bool ipv6, int ret_fds[static WEIR_BOX_FD_COUNT], size_t *
         for (size_t i = 0; i < WEIR_BOX_FD_COUNT; i++)
                 if (ret_fds[i] >= 0)
                         (void)close(TAKE_FD(ret_fds[i]));
-        return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot open Weir's sockets in the sandbox (the kernel needs nfnetlink_log and inet_diag): %s",
-                            strerror(-r));
+        return weir_err_set(
+                err, WEIR_EUNSUPPORTED,
+                "cannot open Weir's sockets in the sandbox (the kernel needs nfnetlink_log and inet_diag): %s",
+                strerror(-r));
 }
 
 static int connect_to(int family, const struct sockaddr *sa, socklen_t length)
@@ -130,8 +139,12 @@ static int connect_to(int family, const struct sockaddr *sa, socklen_t length)
 
 int weir_sockets_connect(uint16_t port)
 {
-        struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+        struct sockaddr_in in = { .sin_family = AF_INET,
+                                  .sin_port = htons(port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6,
+                                    .sin6_port = htons(port),
+                                    .sin6_addr = IN6ADDR_LOOPBACK_INIT };
         int fd = connect_to(AF_INET, (struct sockaddr *)&in, sizeof(in));
 
         /* Over loopback a refusal comes at once, so this tells which family the server listens on. */

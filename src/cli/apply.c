@@ -14,7 +14,8 @@ static int apply(struct weir_store *store, const struct weir_resource *resource,
 
         r = weir_store_apply(store, resource, &revision, &created, err);
         if (r == 0)
-                (void)printf(created ? "Created config %s at revision %" PRIu64 "\n" : "Updated config %s to revision %" PRIu64 "\n",
+                (void)printf(created ? "Created config %s at revision %" PRIu64 "\n" :
+                                       "Updated config %s to revision %" PRIu64 "\n",
                              key, revision);
         return r;
 }

@@ -30,7 +30,7 @@ struct weir_command {
         const char *arguments;
 };
 
-extern const struct weir_command weir_commands[]; /* ends with a row without a name */
+extern const struct weir_command weir_commands[];               /* ends with a row without a name */
 const struct weir_command *weir_command_find(const char *name); /* NULL if there is none */
 
 int cmd_run(int argc, char **argv);
@@ -62,13 +62,19 @@ struct weir_common_options {
 };
 void weir_common_options_cleanup(struct weir_common_options *options);
 
-#define WEIR_ROW_FILE(values, help_)                                                                                 \
-        { "file", "filename", 'f', WEIR_OPTION_LIST, offsetof(values, files), "FILE", NULL, help_ }
-#define WEIR_ROW_NAMESPACE(values, help_)                                                                            \
-        { "namespace", NULL, 'n', WEIR_OPTION_STRING, offsetof(values, namespace_), "NS", NULL, help_ }
-#define WEIR_ROW_STORE(values)                                                                                       \
-        { "store", NULL, 0, WEIR_OPTION_STRING, offsetof(values, store), "STORE", NULL,                              \
-          "The store, dir:PATH, instead of $WEIR_STORE or the default" }
+#define WEIR_ROW_FILE(values, help_)                                                                    \
+        {                                                                                               \
+                "file", "filename", 'f', WEIR_OPTION_LIST, offsetof(values, files), "FILE", NULL, help_ \
+        }
+#define WEIR_ROW_NAMESPACE(values, help_)                                                                   \
+        {                                                                                                   \
+                "namespace", NULL, 'n', WEIR_OPTION_STRING, offsetof(values, namespace_), "NS", NULL, help_ \
+        }
+#define WEIR_ROW_STORE(values)                                                                \
+        {                                                                                     \
+                "store", NULL, 0, WEIR_OPTION_STRING, offsetof(values, store), "STORE", NULL, \
+                        "The store, dir:PATH, instead of $WEIR_STORE or the default"          \
+        }
 
 /* "Error: ..." on standard error. Each returns WEIR_EXIT_FAILED. */
 int weir_say_error(const struct weir_err *err);

@@ -60,8 +60,10 @@ static void print_bash_value(const struct weir_command *command, const struct we
 static void print_bash(void)
 {
         (void)fputs("# bash completion for weir\n_weir() {\n"
-                    "    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]}\n"
-                    "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        COMPREPLY=($(compgen -W '", stdout);
+                    "    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} "
+                    "command=${COMP_WORDS[1]}\n"
+                    "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        COMPREPLY=($(compgen -W '",
+                    stdout);
         print_command_names();
         (void)fputs(" help' -- \"$current\"))\n        return\n    fi\n    case $command:$previous in\n", stdout);
         for (const struct weir_command *command = weir_commands; command->name; command++)
@@ -95,7 +97,9 @@ static void print_zsh_text(const char *text)
 static void print_zsh_option(const struct weir_option *option, const char *dashes, const char *name, size_t n)
 {
         (void)printf("            '%s%s%.*s%s[", option->type == WEIR_OPTION_LIST ? "*" : "", dashes, (int)n, name,
-                     !option->argument ? "" : n > 1 ? "=" : "+");
+                     !option->argument ? "" :
+                     n > 1             ? "=" :
+                                         "+");
         print_zsh_text(option->help);
         (void)putchar(']');
         if (option->argument) {
@@ -141,8 +145,10 @@ static void print_zsh(void)
                 print_zsh_text(command->help);
                 (void)fputs("'\n", stdout);
         }
-        (void)fputs("    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n"
-                    "    local command=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $command in\n", stdout);
+        (void)fputs(
+                "    )\n    if (( CURRENT == 2 )); then\n        _describe command commands\n        return\n    fi\n"
+                "    local command=$words[2]\n    shift words\n    (( CURRENT-- ))\n    case $command in\n",
+                stdout);
         for (const struct weir_command *command = weir_commands; command->name; command++)
                 print_zsh_command(command);
         (void)fputs("    esac\n}\ncompdef _weir weir\n", stdout);

@@ -19,7 +19,8 @@ struct deletion {
 };
 
 /* @what is how the person called it. */
-static int delete_one(struct deletion *deletion, enum weir_kind kind, const char *namespace_, const char *name, const char *what)
+static int delete_one(struct deletion *deletion, enum weir_kind kind, const char *namespace_, const char *name,
+                      const char *what)
 {
         weir_auto_free char *text = NULL;
         struct weir_err err = { 0 }, failure = { 0 };
@@ -111,7 +112,8 @@ int cmd_delete(int argc, char **argv)
                 if (options.files.n > 0)
                         delete_resources(&deletion, &list);
                 else
-                        delete_names(&deletion, kind, options.namespace_ ? options.namespace_ : "default", line.arguments);
+                        delete_names(&deletion, kind, options.namespace_ ? options.namespace_ : "default",
+                                     line.arguments);
                 status = say_failures(&deletion.failures);
         }
         weir_resources_clear(&list);

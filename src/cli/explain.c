@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weir explain: what happens to a connection and which rule decides, from the same compiled policy that "run" enforces. */
+/* weir explain: what happens to a connection and which rule decides, from the same compiled policy that "run" enforces.
+ */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -101,8 +102,8 @@ static int load_named(const struct weir_common_options *options, struct weir_res
         int status = 0;
 
         for (size_t i = 0; i < options->files.n && status == 0; i++)
-                if (weir_load_file(options->files.items[i], options->namespace_ ? options->namespace_ : "default", list, &errors,
-                                   &err) < 0)
+                if (weir_load_file(options->files.items[i], options->namespace_ ? options->namespace_ : "default", list,
+                                   &errors, &err) < 0)
                         status = weir_say_error(&err);
         if (status == 0 && errors.total > 0)
                 status = weir_say_invalid(&errors);
@@ -110,7 +111,8 @@ static int load_named(const struct weir_common_options *options, struct weir_res
         return status;
 }
 
-static int compile(const struct weir_common_options *options, const struct weir_resources *list, struct weir_policy **ret)
+static int compile(const struct weir_common_options *options, const struct weir_resources *list,
+                   struct weir_policy **ret)
 {
         weir_auto_free struct weir_addr *self = NULL;
         struct weir_policy_options policy_options = { .namespace_ = options->namespace_, .generation = 1 };

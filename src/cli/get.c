@@ -10,8 +10,8 @@
 #include "store/store.h"
 
 const struct weir_option weir_get_option_table[] = {
-        { "output", NULL, 'o', WEIR_OPTION_STRING, offsetof(struct weir_common_options, output), "FORMAT", "short|yaml|json|name",
-          "Form of the output (short)" },
+        { "output", NULL, 'o', WEIR_OPTION_STRING, offsetof(struct weir_common_options, output), "FORMAT",
+          "short|yaml|json|name", "Form of the output (short)" },
         WEIR_ROW_NAMESPACE(struct weir_common_options, "Only this namespace (with NAME: default; without: all)"),
         WEIR_ROW_STORE(struct weir_common_options),
         { .name = NULL },
@@ -24,7 +24,8 @@ static int add_row(struct weir_strv *cells, const struct weir_resource *resource
 {
         const struct weir_kind_info *info = weir_kind_info(resource->kind);
         const char *version = strchr(resource->api_version, '/');
-        weir_auto_free char *kind = weir_asprintf("%s.%s.%s", info->kind, info->group, version ? version + 1 : resource->api_version);
+        weir_auto_free char *kind =
+                weir_asprintf("%s.%s.%s", info->kind, info->group, version ? version + 1 : resource->api_version);
 
         if (!kind || weir_strv_add(cells, resource->name) < 0 || weir_strv_add(cells, kind) < 0 ||
             weir_strv_add(cells, resource->namespace_) < 0 || weir_strv_add(cells, "<unknown>") < 0)
@@ -139,7 +140,8 @@ static void say_not_enforced(const struct weir_resources *list)
         }
 }
 
-static int get_one(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name, struct weir_resources *list)
+static int get_one(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name,
+                   struct weir_resources *list)
 {
         struct weir_resource *resource = NULL;
         struct weir_err err = { 0 };
@@ -213,7 +215,8 @@ int cmd_get(int argc, char **argv)
         if (status >= 0)
                 return status;
         if (line.n_arguments == 0)
-                return weir_usage_error(&line, "specify the type of resource to get. Types are externalservice, serviceentry");
+                return weir_usage_error(&line,
+                                        "specify the type of resource to get. Types are externalservice, serviceentry");
         if (line.n_arguments > 2)
                 return weir_usage_error(&line, "get takes a type and at most one name");
         return get(&options, line.arguments[0], line.arguments[1]);

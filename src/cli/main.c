@@ -19,12 +19,15 @@ const struct weir_command weir_commands[] = {
         { "apply", cmd_apply, "-f FILE|-", "Add resources to the store, or replace those that are there",
           weir_write_option_table, NULL },
         { "get", cmd_get, "TYPE [NAME]", "Show resources of the store", weir_get_option_table, TYPES },
-        { "delete", cmd_delete, "TYPE NAME... | -f FILE|-", "Delete resources from the store", weir_delete_option_table, TYPES },
-        { "validate", cmd_validate, "-f FILE...", "Check files of resources, without a store", weir_validate_option_table, NULL },
+        { "delete", cmd_delete, "TYPE NAME... | -f FILE|-", "Delete resources from the store", weir_delete_option_table,
+          TYPES },
+        { "validate", cmd_validate, "-f FILE...", "Check files of resources, without a store",
+          weir_validate_option_table, NULL },
         { "explain", cmd_explain, "[[tcp|udp] ADDRESS|NAME PORT]",
           "Say what happens to a connection, and which rule decides", weir_explain_option_table, "tcp|udp" },
         { "version", cmd_version, "", "Print the version", weir_no_option_table, NULL },
-        { "completion", cmd_completion, "bash|zsh", "Print a completion script for a shell", weir_no_option_table, "bash|zsh" },
+        { "completion", cmd_completion, "bash|zsh", "Print a completion script for a shell", weir_no_option_table,
+          "bash|zsh" },
         { .name = NULL },
 };
 
@@ -38,7 +41,8 @@ const struct weir_command *weir_command_find(const char *name)
 
 static void print_help(FILE *stream)
 {
-        (void)fputs("weir: egress control. Nothing leaves unless a rule names it.\n\nUsage: weir COMMAND [OPTION]...\n\nCommands:\n",
+        (void)fputs("weir: egress control. Nothing leaves unless a rule names it.\n\nUsage: weir COMMAND "
+                    "[OPTION]...\n\nCommands:\n",
                     stream);
         for (const struct weir_command *command = weir_commands; command->name; command++)
                 (void)fprintf(stream, "  %-12s%s\n", command->name, command->help);
@@ -97,7 +101,8 @@ static int unknown_command(const char *name)
         const char *near = nearest_command(name);
 
         weir_buf_escape(&buf, name, strlen(name));
-        (void)fprintf(stderr, "Error: unknown %s \"%s\"", name[0] == '-' ? "option" : "command", buf.data ? buf.data : "");
+        (void)fprintf(stderr, "Error: unknown %s \"%s\"", name[0] == '-' ? "option" : "command",
+                      buf.data ? buf.data : "");
         if (near)
                 (void)fprintf(stderr, "; did you mean \"%s\"?", near);
         (void)fputs("\ntry 'weir --help'\n", stderr);
@@ -147,7 +152,8 @@ static int finish_output(int status)
                 failed = true;
         if (!failed)
                 return status;
-        (void)fprintf(stderr, "Error: write standard output: %s\n", errno ? strerror(errno) : "some of it was not written");
+        (void)fprintf(stderr, "Error: write standard output: %s\n",
+                      errno ? strerror(errno) : "some of it was not written");
         return status ? status : WEIR_EXIT_FAILED;
 }
 

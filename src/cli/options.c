@@ -16,7 +16,8 @@ static void say_usage(const struct weir_command_line *line, const char *text)
         weir_auto(buf) struct weir_buf buf = { 0 };
 
         weir_buf_escape(&buf, text, strlen(text));
-        (void)fprintf(stderr, "Error: %s\ntry 'weir %s --help'\n", buf.data ? buf.data : "wrong usage", line->command->name);
+        (void)fprintf(stderr, "Error: %s\ntry 'weir %s --help'\n", buf.data ? buf.data : "wrong usage",
+                      line->command->name);
 }
 
 int weir_usage_error(const struct weir_command_line *line, const char *format, ...)
@@ -67,7 +68,8 @@ static int store_value(const struct weir_command_line *line, const struct weir_o
         if (option->choices && !weir_choice_has(option->choices, value)) {
                 if (weir_streq(option->name, "output"))
                         return weir_usage_error(line, "unknown output format %s. Types are %s", value, option->choices);
-                return weir_usage_error(line, "--%s cannot be \"%s\": it is one of %s", option->name, value, option->choices);
+                return weir_usage_error(line, "--%s cannot be \"%s\": it is one of %s", option->name, value,
+                                        option->choices);
         }
         switch (option->type) {
         case WEIR_OPTION_FLAG:
@@ -123,7 +125,8 @@ static int parse_letters(const struct weir_command_line *line, int argc, char **
                         if (word[at + 1])
                                 return store_value(line, option, word + at + 1);
                         if (*i + 1 >= argc)
-                                return weir_usage_error(line, "option -%c needs a value: %s", word[at], option->argument);
+                                return weir_usage_error(line, "option -%c needs a value: %s", word[at],
+                                                        option->argument);
                         return store_value(line, option, argv[++*i]);
                 }
                 status = store_value(line, option, NULL);
@@ -197,7 +200,8 @@ void weir_options_help(const struct weir_command *command, FILE *stream)
         static const struct weir_option help = { "help", NULL, 'h', WEIR_OPTION_FLAG, 0, NULL, NULL, "Show this help" };
 
         (void)fprintf(stream, "%s.\n\nUsage: weir %s%s%s%s\n\nOptions:\n", command->help, command->name,
-                      command->options[0].name ? " [OPTION]..." : "", command->synopsis[0] ? " " : "", command->synopsis);
+                      command->options[0].name ? " [OPTION]..." : "", command->synopsis[0] ? " " : "",
+                      command->synopsis);
         for (const struct weir_option *option = command->options; option->name; option++)
                 print_option(option, stream);
         print_option(&help, stream);

@@ -3,8 +3,9 @@
  * Options of a command: one table says how they are written, where their values go, and what the help, the completion
  * and the man page check say of them.
  *
- * Options stand after the verb, in any order with arguments: -f FILE, -fFILE, --file FILE, --file=FILE. Letters of flags
- * may be joined (-qv). "--" ends the options. -h and --help are understood everywhere and are not listed in tables.
+ * Options stand after the verb, in any order with arguments: -f FILE, -fFILE, --file FILE, --file=FILE. Letters of
+ * flags may be joined (-qv). "--" ends the options. -h and --help are understood everywhere and are not listed in
+ * tables.
  */
 #pragma once
 

@@ -7,7 +7,8 @@
 #include "cli/write.h"
 #include "store/store.h"
 
-static int replace(struct weir_store *store, const struct weir_resource *resource, const char *key, struct weir_err *err)
+static int replace(struct weir_store *store, const struct weir_resource *resource, const char *key,
+                   struct weir_err *err)
 {
         uint64_t revision;
         int r;
@@ -18,7 +19,8 @@ static int replace(struct weir_store *store, const struct weir_resource *resourc
         /* Istio's three words, and what they mean. */
         if (r == WEIR_ENOTFOUND) {
                 *err = (struct weir_err){ 0 };
-                return weir_err_set(err, WEIR_EINVALID, "revision is required: %s does not exist; use 'weir create' or 'weir apply'", key);
+                return weir_err_set(err, WEIR_EINVALID,
+                                    "revision is required: %s does not exist; use 'weir create' or 'weir apply'", key);
         }
         return r;
 }

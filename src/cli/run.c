@@ -109,8 +109,9 @@ static int open_log(struct run *run, struct weir_err *err)
 
         if (!path)
                 return 0;
-        run->log_fd = weir_streq(path, "-") ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) :
-                                              open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+        run->log_fd = weir_streq(path, "-") ?
+                              fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3) :
+                              open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
         if (run->log_fd < 0)
                 return weir_err_set(err, -errno, "cannot open the log %s: %s", path,
                                     errno == ENXIO ? "nobody reads this pipe" : strerror(errno));
@@ -152,7 +153,8 @@ static int become_user(const char *name, struct weir_err *err)
         if (initgroups(pw->pw_name, pw->pw_gid) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0 ||
             setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0)
                 return weir_err_set(err, -errno, "--user: cannot become %s: %s", name, strerror(errno));
-        if (setenv("HOME", pw->pw_dir, 1) < 0 || setenv("USER", pw->pw_name, 1) < 0 || setenv("LOGNAME", pw->pw_name, 1) < 0)
+        if (setenv("HOME", pw->pw_dir, 1) < 0 || setenv("USER", pw->pw_name, 1) < 0 ||
+            setenv("LOGNAME", pw->pw_name, 1) < 0)
                 return weir_err_set(err, -ENOMEM, "out of memory");
         /* setresuid() took this away, and the id maps of the new namespace could not be written. */
         (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
@@ -162,7 +164,8 @@ static int become_user(const char *name, struct weir_err *err)
 static void notice(void *context, bool problem, const char *text)
 {
         (void)context;
-        weir_log(problem ? WEIR_LOG_ERROR : WEIR_LOG_WARNING, "%s%s", problem ? "the last good policy stays in force: " : "", text);
+        weir_log(problem ? WEIR_LOG_ERROR : WEIR_LOG_WARNING, "%s%s",
+                 problem ? "the last good policy stays in force: " : "", text);
 }
 
 static void on_signal(void *context, uint64_t id, uint32_t events)
@@ -185,7 +188,8 @@ static void on_exit_event(void *context, uint64_t id, uint32_t events)
         (void)events;
         while (!run->ended && weir_workload_wait_exit(run->workload, &run->exit) == 1) {
                 if (run->exit.exec_errno == 0 && WIFSTOPPED(run->exit.status)) {
-                        /* The job stops as one; SIGCONT reaches the whole group, and from a lone kill(1) it is passed on. */
+                        /* The job stops as one; SIGCONT reaches the whole group, and from a lone kill(1) it is passed
+                         * on. */
                         (void)raise(SIGSTOP);
                         (void)weir_workload_kill(run->workload, SIGCONT);
                         continue;
@@ -229,8 +233,8 @@ static int start(struct run *run, struct weir_err *err)
         return weir_workload_start(run->loop, &options, &run->workload, err);
 }
 
-/* Each flow takes two descriptors, and pipes while bytes wait: as many as the machine lets this user have. Only once the
- * command has started, which keeps the limit it was given. */
+/* Each flow takes two descriptors, and pipes while bytes wait: as many as the machine lets this user have. Only once
+ * the command has started, which keeps the limit it was given. */
 static void raise_descriptors(void)
 {
         struct rlimit limit;
@@ -245,9 +249,12 @@ static void raise_descriptors(void)
 static void tell(const struct run *run)
 {
         const struct weir_policy *policy = weir_workload_policy(run->workload);
-        static const char *const modes[] = { [WEIR_DNS_AUTO] = "auto", [WEIR_DNS_GATED] = "gated", [WEIR_DNS_OPEN] = "open", [WEIR_DNS_OFF] = "off" };
+        static const char *const modes[] = {
+                [WEIR_DNS_AUTO] = "auto", [WEIR_DNS_GATED] = "gated", [WEIR_DNS_OPEN] = "open", [WEIR_DNS_OFF] = "off"
+        };
 
-        weir_log(WEIR_LOG_INFO, "capture sealed, connections through the relay, dns %s, %zu rules from %s, policy %.12s",
+        weir_log(WEIR_LOG_INFO,
+                 "capture sealed, connections through the relay, dns %s, %zu rules from %s, policy %.12s",
                  modes[weir_policy_dns_mode(policy, run->options.dns)], weir_policy_n_rules(policy),
                  run->options.files.n ? "-f" : weir_store_path(run->store), weir_policy_digest(policy));
 }

@@ -22,22 +22,29 @@ struct values {
 #define AT(field) offsetof(struct values, field)
 
 const struct weir_option weir_run_option_table[] = {
-        WEIR_ROW_FILE(struct values, "Take the policy from these files, read once, instead of the store; - is standard input"),
+        WEIR_ROW_FILE(struct values,
+                      "Take the policy from these files, read once, instead of the store; - is standard input"),
         WEIR_ROW_NAMESPACE(struct values, "Namespace of the command (default \"default\")"),
         WEIR_ROW_STORE(struct values),
-        { "capture", NULL, 0, WEIR_OPTION_STRING, AT(capture), "KIND", "auto|sealed|cgroup", "How connections come under the policy" },
-        { "handoff", NULL, 0, WEIR_OPTION_STRING, AT(handoff), "WHEN", "auto|off|require", "Give the command connected sockets" },
+        { "capture", NULL, 0, WEIR_OPTION_STRING, AT(capture), "KIND", "auto|sealed|cgroup",
+          "How connections come under the policy" },
+        { "handoff", NULL, 0, WEIR_OPTION_STRING, AT(handoff), "WHEN", "auto|off|require",
+          "Give the command connected sockets" },
         { "dns", NULL, 0, WEIR_OPTION_STRING, AT(dns), "MODE", "auto|gated|open|off",
           "Which names are resolved: those that rules name, all, none" },
-        { "audit", NULL, 0, WEIR_OPTION_FLAG, AT(audit), NULL, NULL, "Let denied TCP through and record it; all else stays closed" },
-        { "log", NULL, 0, WEIR_OPTION_STRING, AT(log), "FILE", NULL, "Append a JSON record of each flow; - is standard error" },
+        { "audit", NULL, 0, WEIR_OPTION_FLAG, AT(audit), NULL, NULL,
+          "Let denied TCP through and record it; all else stays closed" },
+        { "log", NULL, 0, WEIR_OPTION_STRING, AT(log), "FILE", NULL,
+          "Append a JSON record of each flow; - is standard error" },
         { "stats", NULL, 0, WEIR_OPTION_FLAG, AT(stats), NULL, NULL, "Print counters at the end" },
-        { "unix", NULL, 0, WEIR_OPTION_LIST, AT(unix_paths), "PATH", NULL, "Keep this socket or folder of sockets reachable" },
+        { "unix", NULL, 0, WEIR_OPTION_LIST, AT(unix_paths), "PATH", NULL,
+          "Keep this socket or folder of sockets reachable" },
         { "publish", NULL, 0, WEIR_OPTION_LIST, AT(publish), "PORT[:PORT]", NULL,
           "Bring connections to 127.0.0.1:PORT of the host to a port of the command" },
         { "user", NULL, 0, WEIR_OPTION_STRING, AT(user), "USER", NULL, "Run as this user (root only)" },
         { "quiet", NULL, 'q', WEIR_OPTION_FLAG, AT(quiet), NULL, NULL, "Do not print denials" },
-        { "verbose", NULL, 'v', WEIR_OPTION_FLAG, AT(verbose), NULL, NULL, "Say what is in force and what remains reachable" },
+        { "verbose", NULL, 'v', WEIR_OPTION_FLAG, AT(verbose), NULL, NULL,
+          "Say what is in force and what remains reachable" },
         { .name = NULL },
 };
 
@@ -72,7 +79,10 @@ static enum weir_dns_mode dns_mode(const char *text)
         static const struct {
                 const char *name;
                 enum weir_dns_mode mode;
-        } modes[] = { { "auto", WEIR_DNS_AUTO }, { "gated", WEIR_DNS_GATED }, { "open", WEIR_DNS_OPEN }, { "off", WEIR_DNS_OFF } };
+        } modes[] = { { "auto", WEIR_DNS_AUTO },
+                      { "gated", WEIR_DNS_GATED },
+                      { "open", WEIR_DNS_OPEN },
+                      { "off", WEIR_DNS_OFF } };
 
         for (size_t i = 0; text && i < WEIR_ARRAY_SIZE(modes); i++)
                 if (weir_streq(text, modes[i].name))
@@ -92,7 +102,8 @@ static int take_publish(const struct weir_command_line *line, const struct value
                 return weir_usage_error(line, "--publish can be given %d times at most", WEIR_RUN_PUBLISH_MAX);
         for (size_t i = 0; i < v->publish.n; i++)
                 if (parse_publish(v->publish.items[i], &ret->publish[i]) < 0)
-                        return weir_usage_error(line, "--publish takes PORT or HOST-PORT:PORT, each 1..65535, not \"%s\"",
+                        return weir_usage_error(line,
+                                                "--publish takes PORT or HOST-PORT:PORT, each 1..65535, not \"%s\"",
                                                 v->publish.items[i]);
         ret->n_publish = v->publish.n;
         return -1;
@@ -106,7 +117,8 @@ static int refuse(const struct weir_command_line *line, const struct values *v)
         if (v->capture && weir_streq(v->capture, "cgroup"))
                 return fail("this version has no cgroup capture; use --capture sealed");
         if (v->handoff && weir_streq(v->handoff, "require"))
-                return fail("this version has no socket handoff; leave --handoff out, and connections go through the relay");
+                return fail("this version has no socket handoff; leave --handoff out, and connections go through the "
+                            "relay");
         if (v->user && geteuid() != 0)
                 return fail("--user needs root");
         return -1;

@@ -17,7 +17,8 @@ void weir_common_options_cleanup(struct weir_common_options *options)
         weir_strv_clear(&options->files);
 }
 
-/* File names and values come from anywhere; a line for a person holds printable text only, but keeps the newlines of lists. */
+/* File names and values come from anywhere; a line for a person holds printable text only, but keeps the newlines of
+ * lists. */
 static void say(const char *head, const char *text)
 {
         weir_auto(buf) struct weir_buf buf = { 0 };
@@ -169,9 +170,10 @@ static int check_namespaces(const struct weir_resources *list, const char *names
                 const char *own = list->items[i]->namespace_;
 
                 if (!weir_streq(own, namespace_))
-                        return weir_say_text("the namespace from the provided object \"%s\" does not match the namespace \"%s\". "
-                                             "You must pass '--namespace=%s' to perform this operation",
-                                             own, namespace_, own);
+                        return weir_say_text(
+                                "the namespace from the provided object \"%s\" does not match the namespace \"%s\". "
+                                "You must pass '--namespace=%s' to perform this operation",
+                                own, namespace_, own);
         }
         return 0;
 }
@@ -223,7 +225,8 @@ int weir_type_parse(const char *type, enum weir_kind *ret_kind)
                 return -1;
         without_hyphens(type, plain, sizeof(plain));
         if (weir_kind_from_type(plain, &kind) == 0)
-                return weir_say_text("\"%s\" not recognized. Please use non-hyphenated resource name \"%s\"", type, plain);
+                return weir_say_text("\"%s\" not recognized. Please use non-hyphenated resource name \"%s\"", type,
+                                     plain);
         list_types(&types);
         return weir_say_text("configuration type %s not found, the types are %s", type, types.data ? types.data : "");
 }

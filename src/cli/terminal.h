@@ -24,7 +24,8 @@ bool weir_terminal_raw(void);
 /* Blocks what "weir run" handles itself, before the command starts: a stop of both must not stop Weir alone.
  * @ret_before: the mask as it was, which is the command's. 0 or -errno */
 WEIR_MUST int weir_signals_block(sigset_t *ret_before);
-/* Once the command has started: what it would inherit is ignored here, and a signalfd for the rest is returned, or -errno. */
+/* Once the command has started: what it would inherit is ignored here, and a signalfd for the rest is returned, or
+ * -errno. */
 WEIR_MUST int weir_signals_open(void);
 
 enum weir_signal_act {

@@ -27,7 +27,8 @@ void query_end_try(struct weir_resolver *resolver, struct query *query)
         query->reply_length = query->reply_got = query->prefix_got = 0;
 }
 
-/* A client on TCP wants an answer of any size, so its query goes over TCP; the last round goes over UDP, for an upstream without. */
+/* A client on TCP wants an answer of any size, so its query goes over TCP; the last round goes over UDP, for an
+ * upstream without. */
 static bool try_over_tcp(const struct weir_resolver *resolver, const struct query *query)
 {
         return query->client.tcp && query->tries < (ROUNDS - 1) * resolver->n_upstreams;
@@ -67,7 +68,8 @@ static int send_udp(struct query *query)
 static int send_tcp(struct query *query)
 {
         uint8_t out[2 + WEIR_DNS_QUERY_MAX];
-        size_t n = weir_dns_write_query(query->head, query->asked.question_end, &query->asked, out + 2, sizeof(out) - 2);
+        size_t n =
+                weir_dns_write_query(query->head, query->asked.question_end, &query->asked, out + 2, sizeof(out) - 2);
 
         if (n == 0)
                 return -EINVAL;
@@ -113,7 +115,8 @@ void query_fail_try(struct weir_resolver *resolver, struct query *query)
         query_forward(resolver, query);
 }
 
-/* A checked reply. A failure of this upstream's own is the next one's turn, in the first round; then it is what the client gets. */
+/* A checked reply. A failure of this upstream's own is the next one's turn, in the first round; then it is what the
+ * client gets. */
 static void take_reply(struct weir_resolver *resolver, struct query *query, uint8_t *reply, size_t n, bool truncated)
 {
         enum weir_dns_rcode rcode = weir_dns_rcode(reply, n);

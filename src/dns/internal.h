@@ -18,24 +18,24 @@
 #define TIMEOUT_DEFAULT_MS 2000
 #define IDLE_DEFAULT_MS 10000
 #define UPSTREAMS_MAX 8
-#define ROUNDS 2                /* tries over all upstreams */
+#define ROUNDS 2 /* tries over all upstreams */
 #define CONNS_MAX 64
 #define CONN_PENDING_MAX 8      /* queries of one connection upstream at once; further ones are not read */
 #define CONN_OUT_READ_MAX 16384 /* nor are they while more than this waits to be written */
 #define CONN_OUT_MAX ((size_t)1024 * 1024)
 #define CLIENT_MESSAGE_MAX 4096 /* a question and its EDNS options; longer is no query */
 #define HEAD_MAX (WEIR_DNS_HEADER + 255 + 4)
-#define BATCH 64                /* datagrams or connections a wake-up, so that nobody starves the rest of the loop */
+#define BATCH 64 /* datagrams or connections a wake-up, so that nobody starves the rest of the loop */
 
 /*
  * Query states
  *
  * FREE         not in use. Only query_new() may touch it.
  * UDP          sent to an upstream from a connected socket; waiting for a datagram that answers it.
- *              Allowed: query_answer(), query_fail_try(), query_close(). Caveat: what does not answer it is ignored, not an error.
- * TCP_CONNECT  the upstream socket is connecting; nothing was sent.
- * TCP_READ     sent; the frame is being read into @reply, allocated once its length is known. Caveat: a wrong reply ends the try,
- *              for nobody else writes into that stream.
+ *              Allowed: query_answer(), query_fail_try(), query_close(). Caveat: what does not answer it is ignored,
+ * not an error. TCP_CONNECT  the upstream socket is connecting; nothing was sent. TCP_READ     sent; the frame is being
+ * read into @reply, allocated once its length is known. Caveat: a wrong reply ends the try, for nobody else writes into
+ * that stream.
  */
 enum query_state { QUERY_FREE = 0, QUERY_UDP, QUERY_TCP_CONNECT, QUERY_TCP_READ };
 
@@ -65,12 +65,12 @@ struct query {
         struct client client;
         int fd;
         unsigned tries;
-        size_t upstream;             /* of this try */
+        size_t upstream; /* of this try */
         uint64_t deadline_ns, started_ns;
         uint64_t policy_generation;
         pid_t pid;
         char command[16];
-        uint8_t *reply;              /* TCP only */
+        uint8_t *reply; /* TCP only */
         size_t reply_length, reply_got;
         uint8_t prefix[2];
         size_t prefix_got;
@@ -81,8 +81,8 @@ struct conn {
         int fd;
         uint32_t generation;
         uint32_t events;
-        bool eof;                    /* the client is done asking */
-        bool broken;                 /* to be closed by its own handler, for nobody else may */
+        bool eof;    /* the client is done asking */
+        bool broken; /* to be closed by its own handler, for nobody else may */
         unsigned pending;
         struct weir_addr from;
         uint16_t port;
@@ -96,7 +96,7 @@ struct conn {
 struct weir_resolver {
         struct weir_loop *loop;
         struct weir_timer *timer;
-        uint64_t timer_ns;           /* when it is set for; 0: not */
+        uint64_t timer_ns; /* when it is set for; 0: not */
         const struct weir_resolver_ops *ops;
         void *context;
         int udp_fd, tcp_fd;
@@ -108,9 +108,9 @@ struct weir_resolver {
         uint64_t timeout_ns, idle_ns;
         struct query *queries;
         size_t n_queries;
-        size_t next_query;           /* where to look for a free one */
+        size_t next_query; /* where to look for a free one */
         struct conn *conns;
-        uint64_t accept_paused_ns;   /* out of descriptors: until when */
+        uint64_t accept_paused_ns; /* out of descriptors: until when */
         uint8_t datagram[WEIR_DNS_MESSAGE_MAX];
         uint8_t message[WEIR_DNS_MESSAGE_MAX + 16];
 };
@@ -125,9 +125,11 @@ static inline uint64_t slot_id(size_t index, uint32_t generation)
 bool resolver_take(struct weir_resolver *resolver, const struct client *client, const uint8_t *bytes, size_t n);
 void resolver_wake_at(struct weir_resolver *resolver, uint64_t at_ns);
 void query_answer(struct weir_resolver *resolver, struct query *query, uint8_t *reply, size_t n, bool truncated);
-void query_close(struct weir_resolver *resolver, struct query *query, enum weir_verdict verdict, enum weir_reason reason);
+void query_close(struct weir_resolver *resolver, struct query *query, enum weir_verdict verdict,
+                 enum weir_reason reason);
 void query_give_up(struct weir_resolver *resolver, struct query *query);
-void resolver_deny(struct weir_resolver *resolver, const struct client *client, const char *name, enum weir_reason reason);
+void resolver_deny(struct weir_resolver *resolver, const struct client *client, const char *name,
+                   enum weir_reason reason);
 
 /* forward.c: one try after another upstream */
 void query_forward(struct weir_resolver *resolver, struct query *query);

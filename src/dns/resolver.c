@@ -3,20 +3,22 @@
 /*
  * Theory of operation
  *
- * A query comes from udp.c or tcp.c as bytes. It is read whole or refused; the gate then says, from the current policy alone, whether
- * it is answered here, refused, or forwarded. Only what is forwarded takes a slot of the table (its states: internal.h). forward.c
- * tries one upstream after another, each with a fresh socket, and what comes back leaves through query_answer().
+ * A query comes from udp.c or tcp.c as bytes. It is read whole or refused; the gate then says, from the current policy
+ * alone, whether it is answered here, refused, or forwarded. Only what is forwarded takes a slot of the table (its
+ * states: internal.h). forward.c tries one upstream after another, each with a fresh socket, and what comes back leaves
+ * through query_answer().
  *
- * Nothing the workload sends reaches an upstream as it stands: the query is written anew (proto/dns.h), so a name that the policy
- * allows is all that can leave. What is refused sends nothing at all.
+ * Nothing the workload sends reaches an upstream as it stands: the query is written anew (proto/dns.h), so a name that
+ * the policy allows is all that can leave. What is refused sends nothing at all.
  *
- * The gate. OFF refuses everything. Then localhost and what is below it is answered here, RFC 6761 6.3. GATED forwards the types A, AAAA
- * and CNAME of names that a rule names; for SVCB and HTTPS of such a name it says that there is no such record, because their hints
- * and keys lead round the checks by name; all else is refused: TXT, NULL and ANY carry data, PTR asks nothing a named host needs.
- * OPEN, where rules are addresses and each connection is judged by its address, forwards every type but transfers and the other
- * meta-types, whose replies are not one message.
+ * The gate. OFF refuses everything. Then localhost and what is below it is answered here, RFC 6761 6.3. GATED forwards
+ * the types A, AAAA and CNAME of names that a rule names; for SVCB and HTTPS of such a name it says that there is no
+ * such record, because their hints and keys lead round the checks by name; all else is refused: TXT, NULL and ANY carry
+ * data, PTR asks nothing a named host needs. OPEN, where rules are addresses and each connection is judged by its
+ * address, forwards every type but transfers and the other meta-types, whose replies are not one message.
  *
- * Every query that took a slot ends in query_close(), with one record; every one refused at the gate in resolver_deny(), likewise.
+ * Every query that took a slot ends in query_close(), with one record; every one refused at the gate in
+ * resolver_deny(), likewise.
  */
 #include "dns/resolver.h"
 
@@ -60,7 +62,8 @@ static bool is_meta(uint16_t type)
 }
 
 /* Asks the policy. @ret_reason is filled where the answer is GATE_REFUSE. */
-static enum gate gate(const struct weir_resolver *resolver, const struct weir_dns_query *asked, enum weir_reason *ret_reason)
+static enum gate gate(const struct weir_resolver *resolver, const struct weir_dns_query *asked,
+                      enum weir_reason *ret_reason)
 {
         struct weir_policy *policy = resolver->ops->policy(resolver->context);
 
@@ -96,20 +99,26 @@ static uint64_t policy_generation(const struct weir_resolver *resolver)
         return policy ? weir_policy_generation(policy) : 0;
 }
 
-static void ask_owner(const struct weir_resolver *resolver, const struct client *client, pid_t *ret_pid, char command[static 16])
+static void ask_owner(const struct weir_resolver *resolver, const struct client *client, pid_t *ret_pid,
+                      char command[static 16])
 {
         *ret_pid = 0;
         command[0] = '\0';
         if (resolver->ops->owner)
-                resolver->ops->owner(resolver->context, client->tcp ? WEIR_IP_TCP : WEIR_IP_UDP, &client->from, client->port, ret_pid,
-                                     command);
+                resolver->ops->owner(resolver->context, client->tcp ? WEIR_IP_TCP : WEIR_IP_UDP, &client->from,
+                                     client->port, ret_pid, command);
 }
 
-void resolver_deny(struct weir_resolver *resolver, const struct client *client, const char *name, enum weir_reason reason)
+void resolver_deny(struct weir_resolver *resolver, const struct client *client, const char *name,
+                   enum weir_reason reason)
 {
         char command[16];
-        struct weir_record record = { .protocol = "dns", .name = name, .verdict = WEIR_VERDICT_DENY, .reason = reason,
-                                      .path = WEIR_PATH_DNS, .generation = policy_generation(resolver) };
+        struct weir_record record = { .protocol = "dns",
+                                      .name = name,
+                                      .verdict = WEIR_VERDICT_DENY,
+                                      .reason = reason,
+                                      .path = WEIR_PATH_DNS,
+                                      .generation = policy_generation(resolver) };
 
         ask_owner(resolver, client, &record.pid, command);
         record.command = command;
@@ -131,7 +140,8 @@ static void reply_empty(struct weir_resolver *resolver, const struct client *cli
                         const struct weir_dns_query *asked, enum weir_dns_rcode rcode, bool truncated)
 {
         uint8_t out[HEAD_MAX + 11];
-        size_t length = weir_dns_write_error(bytes, n, asked ? asked->question_end : 0, rcode, truncated, out, sizeof(out));
+        size_t length =
+                weir_dns_write_error(bytes, n, asked ? asked->question_end : 0, rcode, truncated, out, sizeof(out));
 
         if (length && asked && asked->edns)
                 length = weir_dns_write_opt(out, length, sizeof(out), WEIR_DNS_UDP_SIZE, asked->dnssec_ok);
@@ -141,7 +151,8 @@ static void reply_empty(struct weir_resolver *resolver, const struct client *cli
 static void reply_localhost(struct weir_resolver *resolver, const struct client *client, const uint8_t *bytes, size_t n,
                             const struct weir_dns_query *asked)
 {
-        static const struct weir_addr v4 = { { [10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1 } }, v6 = { { [15] = 1 } };
+        static const struct weir_addr v4 = { { [10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1 } },
+                                      v6 = { { [15] = 1 } };
         uint8_t out[HEAD_MAX + 28 + 11];
         size_t length;
 
@@ -149,8 +160,8 @@ static void reply_localhost(struct weir_resolver *resolver, const struct client 
                 reply_empty(resolver, client, bytes, n, asked, WEIR_DNS_NOERROR, false);
                 return;
         }
-        length = weir_dns_write_address(bytes, n, asked->question_end, asked->type == WEIR_DNS_A ? &v4 : &v6, LOCALHOST_TTL, out,
-                                        sizeof(out));
+        length = weir_dns_write_address(bytes, n, asked->question_end, asked->type == WEIR_DNS_A ? &v4 : &v6,
+                                        LOCALHOST_TTL, out, sizeof(out));
         if (length && asked->edns)
                 length = weir_dns_write_opt(out, length, sizeof(out), WEIR_DNS_UDP_SIZE, asked->dnssec_ok);
         send_reply(resolver, client, out, length);
@@ -165,8 +176,12 @@ static struct query *query_new(struct weir_resolver *resolver, const struct clie
 
                 if (query->state != QUERY_FREE)
                         continue;
-                *query = (struct query){ .state = QUERY_UDP, .generation = query->generation + 1, .asked = *asked,
-                                         .client = *client, .fd = -1, .started_ns = weir_time_ns(),
+                *query = (struct query){ .state = QUERY_UDP,
+                                         .generation = query->generation + 1,
+                                         .asked = *asked,
+                                         .client = *client,
+                                         .fd = -1,
+                                         .started_ns = weir_time_ns(),
                                          .policy_generation = policy_generation(resolver) };
                 memcpy(query->head, bytes, asked->question_end);
                 resolver->next_query = index + 1;
@@ -180,10 +195,15 @@ static struct query *query_new(struct weir_resolver *resolver, const struct clie
 }
 
 /* The one end of a query that took a slot. What the client is told was sent before. */
-void query_close(struct weir_resolver *resolver, struct query *query, enum weir_verdict verdict, enum weir_reason reason)
+void query_close(struct weir_resolver *resolver, struct query *query, enum weir_verdict verdict,
+                 enum weir_reason reason)
 {
-        struct weir_record record = { .protocol = "dns", .name = query->asked.name, .verdict = verdict, .reason = reason,
-                                      .path = WEIR_PATH_DNS, .generation = query->policy_generation };
+        struct weir_record record = { .protocol = "dns",
+                                      .name = query->asked.name,
+                                      .verdict = verdict,
+                                      .reason = reason,
+                                      .path = WEIR_PATH_DNS,
+                                      .generation = query->policy_generation };
 
         record.has_dialled = query->fd >= 0;
         if (record.has_dialled) {
@@ -219,7 +239,8 @@ void query_answer(struct weir_resolver *resolver, struct query *query, uint8_t *
 
 void query_give_up(struct weir_resolver *resolver, struct query *query)
 {
-        reply_empty(resolver, &query->client, query->head, query->asked.question_end, &query->asked, WEIR_DNS_SERVFAIL, false);
+        reply_empty(resolver, &query->client, query->head, query->asked.question_end, &query->asked, WEIR_DNS_SERVFAIL,
+                    false);
         query_close(resolver, query, WEIR_VERDICT_ALLOW, WEIR_REASON_DNS_UPSTREAM);
 }
 
@@ -274,7 +295,8 @@ void weir_resolver_policy_changed(struct weir_resolver *resolver)
 
                 if (query->state == QUERY_FREE || gate(resolver, &query->asked, &reason) == GATE_FORWARD)
                         continue;
-                reply_empty(resolver, &query->client, query->head, query->asked.question_end, &query->asked, WEIR_DNS_REFUSED, false);
+                reply_empty(resolver, &query->client, query->head, query->asked.question_end, &query->asked,
+                            WEIR_DNS_REFUSED, false);
                 query->policy_generation = policy_generation(resolver);
                 query_close(resolver, query, WEIR_VERDICT_DENY, WEIR_REASON_POLICY_REVOKED);
         }
@@ -365,8 +387,8 @@ static int listen_on(struct weir_resolver *resolver, int udp_fd, int tcp_fd)
         return r;
 }
 
-int weir_resolver_new(struct weir_loop *loop, const struct weir_resolver_options *options, const struct weir_resolver_ops *ops,
-                      void *context, struct weir_resolver **ret_resolver)
+int weir_resolver_new(struct weir_loop *loop, const struct weir_resolver_options *options,
+                      const struct weir_resolver_ops *ops, void *context, struct weir_resolver **ret_resolver)
 {
         weir_auto(partial) struct weir_resolver *resolver = calloc(1, sizeof(*resolver));
         int r;

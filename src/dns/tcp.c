@@ -4,12 +4,12 @@
  * Theory of operation
  *
  * A connection reads into a buffer for one message and takes message after message from it. It stops reading while
- * CONN_PENDING_MAX of its queries are upstream or CONN_OUT_READ_MAX bytes wait to be written, so a client that asks without reading
- * holds a bounded part of the resolver. Writing happens only in the connection's own handler: whoever answers a query appends and asks
- * for EPOLLOUT, and so a connection is never closed under somebody's feet.
+ * CONN_PENDING_MAX of its queries are upstream or CONN_OUT_READ_MAX bytes wait to be written, so a client that asks
+ * without reading holds a bounded part of the resolver. Writing happens only in the connection's own handler: whoever
+ * answers a query appends and asks for EPOLLOUT, and so a connection is never closed under somebody's feet.
  *
- * One absolute deadline a connection: idle_ns for a message to arrive whole (bytes that trickle do not move it) and as long for
- * replies to be taken. It stands still only while the upstream is what everybody waits for.
+ * One absolute deadline a connection: idle_ns for a message to arrive whole (bytes that trickle do not move it) and as
+ * long for replies to be taken. It stands still only while the upstream is what everybody waits for.
  */
 #include "dns/internal.h"
 
@@ -125,7 +125,8 @@ void tcp_send(struct weir_resolver *resolver, const struct client *client, const
 static bool write_out(struct weir_resolver *resolver, struct conn *conn)
 {
         while (out_left(conn) > 0) {
-                ssize_t n = send(conn->fd, conn->out.data + conn->out_done, out_left(conn), MSG_DONTWAIT | MSG_NOSIGNAL);
+                ssize_t n =
+                        send(conn->fd, conn->out.data + conn->out_done, out_left(conn), MSG_DONTWAIT | MSG_NOSIGNAL);
 
                 if (n < 0 && errno == EINTR)
                         continue;
@@ -154,8 +155,11 @@ static enum weir_match take_message(struct weir_resolver *resolver, struct conn 
 {
         struct weir_cursor c = weir_cursor(conn->in, conn->in_length);
         size_t length = weir_cursor_be16(&c), used;
-        struct client client = { .tcp = true, .conn = (uint32_t)(conn - resolver->conns), .conn_generation = conn->generation,
-                                 .from = conn->from, .port = conn->port };
+        struct client client = { .tcp = true,
+                                 .conn = (uint32_t)(conn - resolver->conns),
+                                 .conn_generation = conn->generation,
+                                 .from = conn->from,
+                                 .port = conn->port };
         const uint8_t *message;
 
         if (!weir_cursor_ok(&c))

@@ -7,9 +7,9 @@
 #include <string.h>
 
 /*
- * The query was redirected to this socket, and the kernel turns the addresses of the reply back only if the reply's source is the
- * address the query arrived at. On a socket for both families a query over IPv4 brings a mapped IPV6_PKTINFO or an IP_PKTINFO,
- * depending on the options set; both are taken back by sendmsg().
+ * The query was redirected to this socket, and the kernel turns the addresses of the reply back only if the reply's
+ * source is the address the query arrived at. On a socket for both families a query over IPv4 brings a mapped
+ * IPV6_PKTINFO or an IP_PKTINFO, depending on the options set; both are taken back by sendmsg().
  */
 static void read_packet_info(struct msghdr *message, struct udp_peer *peer)
 {
@@ -32,8 +32,12 @@ static ssize_t receive(struct weir_resolver *resolver, struct udp_peer *ret_peer
         struct udp_peer peer = { .addr_length = sizeof(peer.addr) };
         alignas(struct cmsghdr) char control[256];
         struct iovec io = { .iov_base = resolver->datagram, .iov_len = CLIENT_MESSAGE_MAX };
-        struct msghdr message = { .msg_name = &peer.addr, .msg_namelen = sizeof(peer.addr), .msg_iov = &io, .msg_iovlen = 1,
-                                  .msg_control = control, .msg_controllen = sizeof(control) };
+        struct msghdr message = { .msg_name = &peer.addr,
+                                  .msg_namelen = sizeof(peer.addr),
+                                  .msg_iov = &io,
+                                  .msg_iovlen = 1,
+                                  .msg_control = control,
+                                  .msg_controllen = sizeof(control) };
         ssize_t n = recvmsg(resolver->udp_fd, &message, MSG_DONTWAIT);
 
         if (n < 0)
@@ -61,7 +65,8 @@ void udp_io(void *context, uint64_t id, uint32_t events)
                 /* Any other error belongs to an earlier reply (its client's port is closed) and is read away. */
                 if (n < 0 || !whole)
                         continue;
-                if (weir_addr_from_sockaddr((struct sockaddr *)&client.udp.addr, client.udp.addr_length, &client.from, &client.port) < 0)
+                if (weir_addr_from_sockaddr((struct sockaddr *)&client.udp.addr, client.udp.addr_length, &client.from,
+                                            &client.port) < 0)
                         continue;
                 (void)resolver_take(resolver, &client, resolver->datagram, (size_t)n);
         }
@@ -81,14 +86,18 @@ void udp_send(struct weir_resolver *resolver, const struct udp_peer *peer, const
         struct udp_peer to = *peer;
         alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct in6_pktinfo))] = { 0 };
         struct iovec io = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = n };
-        struct msghdr message = { .msg_name = &to.addr, .msg_namelen = to.addr_length, .msg_iov = &io, .msg_iovlen = 1 };
+        struct msghdr message = {
+                .msg_name = &to.addr, .msg_namelen = to.addr_length, .msg_iov = &io, .msg_iovlen = 1
+        };
 
         message.msg_control = control;
         /* One of them only: with both the kernel would take the later one. */
         if (peer->has_v6)
-                add_control(&message, (struct cmsghdr *)(void *)control, IPPROTO_IPV6, IPV6_PKTINFO, &peer->v6, sizeof(peer->v6));
+                add_control(&message, (struct cmsghdr *)(void *)control, IPPROTO_IPV6, IPV6_PKTINFO, &peer->v6,
+                            sizeof(peer->v6));
         else if (peer->has_v4)
-                add_control(&message, (struct cmsghdr *)(void *)control, IPPROTO_IP, IP_PKTINFO, &peer->v4, sizeof(peer->v4));
+                add_control(&message, (struct cmsghdr *)(void *)control, IPPROTO_IP, IP_PKTINFO, &peer->v4,
+                            sizeof(peer->v4));
         if (!message.msg_controllen)
                 message.msg_control = NULL;
         /* A reply that cannot be sent is a reply lost on the way: the client asks again. */

@@ -16,7 +16,8 @@ static const char *text_of(const struct weir_node *node, const char *otherwise)
         return node ? node->text : otherwise;
 }
 
-static int take_texts(const struct weir_message *message, const struct weir_node *spec, const char *name, const char *const **ret, size_t *ret_n)
+static int take_texts(const struct weir_message *message, const struct weir_node *spec, const char *name,
+                      const char *const **ret, size_t *ret_n)
 {
         const struct weir_node *list = weir_schema_get(message, spec, name);
         const char **texts;
@@ -62,7 +63,8 @@ static int take_endpoint_ports(const struct weir_node *node, struct weir_endpoin
         if (!ports)
                 return -ENOMEM;
         for (size_t i = 0; i < map->n; i++)
-                ports[i] = (struct weir_endpoint_port){ map->items[2 * i]->text, (uint16_t)weir_schema_number(map->items[2 * i + 1]) };
+                ports[i] = (struct weir_endpoint_port){ map->items[2 * i]->text,
+                                                        (uint16_t)weir_schema_number(map->items[2 * i + 1]) };
         endpoint->ports = ports;
         endpoint->n_ports = map->n;
         return 0;
@@ -127,7 +129,8 @@ static int fill_api_version(struct weir_resource *resource)
         return 0;
 }
 
-int weir_resource_from_node(struct weir_node *node, enum weir_kind kind, const char *path, struct weir_resource **ret_resource)
+int weir_resource_from_node(struct weir_node *node, enum weir_kind kind, const char *path,
+                            struct weir_resource **ret_resource)
 {
         weir_auto(node) struct weir_node *empty = weir_node_new(WEIR_NODE_MAPPING, 0, 0);
         struct weir_resource *resource = calloc(1, sizeof(*resource));

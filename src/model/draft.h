@@ -12,4 +12,5 @@ struct weir_node;
  *
  * Return: 0; -ENOMEM
  */
-WEIR_MUST int weir_resource_from_node(struct weir_node *node, enum weir_kind kind, const char *path, struct weir_resource **ret_resource);
+WEIR_MUST int weir_resource_from_node(struct weir_node *node, enum weir_kind kind, const char *path,
+                                      struct weir_resource **ret_resource);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What of a resource this version cannot enforce, so that it allows nothing, and what is missing. policy/compile.c acts on the same. */
+/* What of a resource this version cannot enforce, so that it allows nothing, and what is missing. policy/compile.c acts
+ * on the same. */
 #include <stdio.h>
 
 #include "base/addr.h"
@@ -21,13 +22,15 @@ static void tell(struct report *r, const struct weir_node *node, const char *fie
 
         (void)snprintf(place.field, sizeof(place.field), "%s", field);
         if (r->result == 0)
-                r->result = weir_place_add(r->warnings, &place, node ? node : r->resource->node, NULL, "not enforced: %s; it allows nothing", text);
+                r->result = weir_place_add(r->warnings, &place, node ? node : r->resource->node, NULL,
+                                           "not enforced: %s; it allows nothing", text);
 }
 
 /* The node of spec.NAME[i]; NULL if it is not there. */
 static const struct weir_node *item(const struct weir_resource *resource, const char *name, size_t i)
 {
-        const struct weir_node *list = weir_schema_get(weir_schema_spec(resource->kind), weir_node_get(resource->node, "spec"), name);
+        const struct weir_node *list =
+                weir_schema_get(weir_schema_spec(resource->kind), weir_node_get(resource->node, "spec"), name);
 
         return list && i < list->n ? list->items[i] : NULL;
 }
@@ -40,7 +43,8 @@ static void tell_resolution(struct report *r)
         (void)snprintf(path, sizeof(path), "spec.%s", field);
         (void)snprintf(text, sizeof(text), "%s %s needs names, which this version does not resolve for rules", field,
                        weir_resolution_name(r->resource->resolution));
-        tell(r, weir_schema_get(weir_schema_spec(r->resource->kind), weir_node_get(r->resource->node, "spec"), field), path, text);
+        tell(r, weir_schema_get(weir_schema_spec(r->resource->kind), weir_node_get(r->resource->node, "spec"), field),
+             path, text);
 }
 
 static const char *protocol_gap(enum weir_kind kind, enum weir_protocol protocol)
@@ -53,7 +57,9 @@ static const char *protocol_gap(enum weir_kind kind, enum weir_protocol protocol
         case WEIR_PROTOCOL_MYSQL:
                 return kind == WEIR_KIND_SERVICE_ENTRY ? NULL : "MySQL is not a protocol of an ExternalService";
         case WEIR_PROTOCOL_HTTPS:
-                return kind == WEIR_KIND_EXTERNAL_SERVICE ? NULL : "HTTPS is matched by name (SNI), which this version does not read; use TCP";
+                return kind == WEIR_KIND_EXTERNAL_SERVICE ?
+                               NULL :
+                               "HTTPS is matched by name (SNI), which this version does not read; use TCP";
         case WEIR_PROTOCOL_TLS:
                 return "TLS is matched by name (SNI), which this version does not read; use TCP";
         case WEIR_PROTOCOL_HTTP:
@@ -102,7 +108,8 @@ static void tell_names(struct report *r)
                 if (weir_prefix_parse(r->resource->hosts[i], &prefix, NULL) == 0)
                         continue;
                 (void)snprintf(field, sizeof(field), "spec.hosts[%zu]", i);
-                tell(r, item(r->resource, "hosts", i), field, "a name is not an address block, and TCP is judged by address");
+                tell(r, item(r->resource, "hosts", i), field,
+                     "a name is not an address block, and TCP is judged by address");
         }
 }
 
@@ -122,7 +129,8 @@ static void tell_endpoints(struct report *r)
                 tell(r, item(r->resource, "endpoints", i), field, "only addresses are dialled");
         }
         if (usable == 0 && r->resource->n_endpoints == 0)
-                tell(r, weir_node_get(r->resource->node, "spec"), "spec.endpoints", "STATIC without endpoints has nothing to dial");
+                tell(r, weir_node_get(r->resource->node, "spec"), "spec.endpoints",
+                     "STATIC without endpoints has nothing to dial");
 }
 
 int weir_resource_not_enforced(const struct weir_resource *resource, struct weir_errs *warnings)
@@ -131,8 +139,8 @@ int weir_resource_not_enforced(const struct weir_resource *resource, struct weir
         const struct weir_node *spec = weir_node_get(resource->node, "spec");
 
         if (resource->has_workload_selector)
-                tell(&r, weir_schema_get(weir_schema_spec(resource->kind), spec, "workloadSelector"), "spec.workloadSelector",
-                     "workloads of a cluster are not known to this version");
+                tell(&r, weir_schema_get(weir_schema_spec(resource->kind), spec, "workloadSelector"),
+                     "spec.workloadSelector", "workloads of a cluster are not known to this version");
         else if (resource->resolution != WEIR_RESOLUTION_NONE && resource->resolution != WEIR_RESOLUTION_STATIC)
                 tell_resolution(&r);
         else if (tell_ports(&r) > 0) {

@@ -54,7 +54,8 @@ static void validate_host(struct weir_validation *v, const struct weir_node *hos
         if (weir_prefix_parse(host->text, &prefix, &host_bits) == 0 && host_bits) {
                 char text[160], masked[WEIR_PREFIX_STRLEN];
 
-                (void)snprintf(text, sizeof(text), "host bits are set; it means %s", weir_prefix_format(&prefix, masked));
+                (void)snprintf(text, sizeof(text), "host bits are set; it means %s",
+                               weir_prefix_format(&prefix, masked));
                 weir_warn(v, host, field, text);
         }
 }
@@ -62,7 +63,8 @@ static void validate_host(struct weir_validation *v, const struct weir_node *hos
 static void validate_static(struct weir_validation *v, const struct weir_list *endpoints)
 {
         if (endpoints->n == 0)
-                weir_complain(v, endpoints->node, "spec.endpoints", "endpoints must be provided if " KIND " discovery mode is static");
+                weir_complain(v, endpoints->node, "spec.endpoints",
+                              "endpoints must be provided if " KIND " discovery mode is static");
         for (size_t i = 0; i < endpoints->n; i++) {
                 const struct weir_node *address = weir_node_get(endpoints->items[i], "address");
                 struct weir_check check;
@@ -85,7 +87,8 @@ static void validate_dns(struct weir_validation *v, const struct weir_list *host
                 (void)snprintf(field, sizeof(field), "spec.hosts[%zu]", i);
                 weir_check_fqdn(hosts->items[i]->text, WEIR_RULES_0_7, &check);
                 if (check.n > 0)
-                        weir_complain(v, hosts->items[i], field, "hosts must be FQDN if no endpoints are provided for discovery mode DNS");
+                        weir_complain(v, hosts->items[i], field,
+                                      "hosts must be FQDN if no endpoints are provided for discovery mode DNS");
         }
         for (size_t i = 0; i < endpoints->n; i++) {
                 const struct weir_node *address = weir_node_get(endpoints->items[i], "address");
@@ -105,7 +108,8 @@ static void validate_discovery(struct weir_validation *v, const struct weir_list
         switch (weir_schema_enum(v->message, v->spec, "discovery")) {
         case WEIR_RESOLUTION_NONE:
                 if (endpoints.n > 0)
-                        weir_complain(v, endpoints.node, "spec.endpoints", "no endpoints should be provided for discovery type none");
+                        weir_complain(v, endpoints.node, "spec.endpoints",
+                                      "no endpoints should be provided for discovery type none");
                 break;
         case WEIR_RESOLUTION_STATIC:
                 validate_static(v, &endpoints);
@@ -115,7 +119,8 @@ static void validate_discovery(struct weir_validation *v, const struct weir_list
                 break;
         default:
                 /* Istio has no name for a number it does not know. */
-                weir_complain(v, weir_schema_get(v->message, v->spec, "discovery"), "spec.discovery", "unsupported discovery type ");
+                weir_complain(v, weir_schema_get(v->message, v->spec, "discovery"), "spec.discovery",
+                              "unsupported discovery type ");
         }
 }
 

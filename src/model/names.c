@@ -36,7 +36,10 @@ const char *weir_go_quote(const char *text, char *buf, size_t n)
                 if (*p == '"' || *p == '\\')
                         used += (size_t)snprintf(buf + used, n - used, "\\%c", *p);
                 else if (*p == '\n' || *p == '\t' || *p == '\r')
-                        used += (size_t)snprintf(buf + used, n - used, "\\%c", *p == '\n' ? 'n' : *p == '\t' ? 't' : 'r');
+                        used += (size_t)snprintf(buf + used, n - used, "\\%c",
+                                                 *p == '\n' ? 'n' :
+                                                 *p == '\t' ? 't' :
+                                                              'r');
                 else if (*p < 0x20 || *p == 0x7f)
                         used += (size_t)snprintf(buf + used, n - used, "\\x%02x", *p);
                 else
@@ -86,7 +89,8 @@ static bool preconditions(const char *name, struct weir_check *ret)
         char quoted[WEIR_CHECK_TEXT / 2];
 
         if (strlen(name) > DOMAIN_MAX)
-                complain(ret, "domain name %s too long (max %d)", weir_go_quote(name, quoted, sizeof(quoted)), DOMAIN_MAX);
+                complain(ret, "domain name %s too long (max %d)", weir_go_quote(name, quoted, sizeof(quoted)),
+                         DOMAIN_MAX);
         else if (name[0] == '\0')
                 complain(ret, "empty domain name not allowed");
         return ret->n == 0;
@@ -97,7 +101,8 @@ static void bad_label(const char *name, const char *label, size_t n, struct weir
         char text[WEIR_CHECK_TEXT / 2], whole[WEIR_CHECK_TEXT / 2], quoted[WEIR_CHECK_TEXT / 2];
 
         (void)snprintf(text, sizeof(text), "%.*s", (int)n, label);
-        complain(ret, "domain name %s invalid (label %s invalid)", weir_go_quote(name, whole, 320), weir_go_quote(text, quoted, 320));
+        complain(ret, "domain name %s invalid (label %s invalid)", weir_go_quote(name, whole, 320),
+                 weir_go_quote(text, quoted, 320));
 }
 
 /* strconv.Atoi(): a sign and digits. */
@@ -115,8 +120,8 @@ static void check_labels(const char *name, enum weir_rules rules, struct weir_ch
 
         last = last ? last + 1 : name;
         if (rules == WEIR_RULES_TODAY && all_numeric(last)) {
-                complain(ret, "domain name %s invalid (top level domain %s cannot be all-numeric)", weir_go_quote(name, whole, 320),
-                         weir_go_quote(last, top, 320));
+                complain(ret, "domain name %s invalid (top level domain %s cannot be all-numeric)",
+                         weir_go_quote(name, whole, 320), weir_go_quote(last, top, 320));
                 return;
         }
         for (const char *label = name;;) {
@@ -255,7 +260,8 @@ static bool is_qualified(const char *text)
 {
         size_t n = strlen(text);
 
-        return n > 0 && n <= LABEL_MAX && strspn(text, ALNUM "-_.") == n && strspn(text, ALNUM) > 0 && strchr(ALNUM, text[n - 1]);
+        return n > 0 && n <= LABEL_MAX && strspn(text, ALNUM "-_.") == n && strspn(text, ALNUM) > 0 &&
+               strchr(ALNUM, text[n - 1]);
 }
 
 /* [PREFIX/]NAME, the prefix a DNS subdomain. */
@@ -275,7 +281,8 @@ void weir_check_tag(const char *key, const char *value, enum weir_rules rules, s
 {
         static const char old[] = ALNUM "-_./";
         bool key_fits = rules == WEIR_RULES_0_7 ? strspn(key, old) == strlen(key) : is_tag_key(key);
-        bool value_fits = rules == WEIR_RULES_0_7 ? strspn(value, old) == strlen(value) : value[0] == '\0' || is_qualified(value);
+        bool value_fits =
+                rules == WEIR_RULES_0_7 ? strspn(value, old) == strlen(value) : value[0] == '\0' || is_qualified(value);
         char quoted[WEIR_CHECK_TEXT / 2];
 
         ret->n = 0;

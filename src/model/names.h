@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Istio's checks of names, addresses and ports, with Istio's texts. Two generations: 0.7 for ExternalService, today's for ServiceEntry. */
+/* Istio's checks of names, addresses and ports, with Istio's texts. Two generations: 0.7 for ExternalService, today's
+ * for ServiceEntry. */
 #pragma once
 
 #include <stdbool.h>

@@ -99,9 +99,9 @@ struct weir_node *weir_node_copy(const struct weir_node *node)
                         return NULL;
         }
         for (size_t i = 0; i < node->n; i++) {
-                int r = node->type == WEIR_NODE_MAPPING ?
-                                weir_node_put(copy, weir_node_copy(node->items[2 * i]), weir_node_copy(node->items[2 * i + 1])) :
-                                weir_node_append(copy, weir_node_copy(node->items[i]));
+                int r = node->type == WEIR_NODE_MAPPING ? weir_node_put(copy, weir_node_copy(node->items[2 * i]),
+                                                                        weir_node_copy(node->items[2 * i + 1])) :
+                                                          weir_node_append(copy, weir_node_copy(node->items[i]));
 
                 if (r < 0)
                         return NULL;
@@ -152,7 +152,8 @@ int weir_node_set_text(struct weir_node *mapping, const char *key, const char *t
                         return 0;
                 weir_node_free(mapping->items[2 * i]);
                 weir_node_free(mapping->items[2 * i + 1]);
-                memmove(&mapping->items[2 * i], &mapping->items[2 * i + 2], 2 * (mapping->n - i - 1) * sizeof(*mapping->items));
+                memmove(&mapping->items[2 * i], &mapping->items[2 * i + 2],
+                        2 * (mapping->n - i - 1) * sizeof(*mapping->items));
                 mapping->n--;
                 return 0;
         }

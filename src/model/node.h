@@ -51,5 +51,6 @@ struct weir_errs;
  * A document with errors is not handed on; the ones behind it are, unless the stream cannot be followed any more.
  * Return: 0 (look at @errors); -ENOMEM; what @document returned
  */
-WEIR_MUST int weir_node_read(const char *bytes, size_t n, const char *path, int (*document)(void *context, struct weir_node *root),
-                             void *context, struct weir_errs *errors);
+WEIR_MUST int weir_node_read(const char *bytes, size_t n, const char *path,
+                             int (*document)(void *context, struct weir_node *root), void *context,
+                             struct weir_errs *errors);

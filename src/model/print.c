@@ -43,16 +43,18 @@ static bool plain_safe(const char *text)
         return !(text[0] == '-' && (n == 1 || text[1] == '-')) && !weir_starts_with(text, "...");
 }
 
-/* Whether YAML 1.1 or 1.2 would read @text, without quotes, as something else than text. Rather too much than too little. */
+/* Whether YAML 1.1 or 1.2 would read @text, without quotes, as something else than text. Rather too much than too
+ * little. */
 static bool reads_as_other(const char *text)
 {
-        static const char *const words[] = { "null", "true", "false", "yes", "no", "on", "off", "y", "n", "~", ".nan", ".inf", "-.inf", "+.inf" };
+        static const char *const words[] = { "null", "true", "false", "yes",  "no",   "on",    "off",
+                                             "y",    "n",    "~",     ".nan", ".inf", "-.inf", "+.inf" };
 
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(words); i++)
                 if (strcasecmp(text, words[i]) == 0)
                         return true;
-        return strchr("0123456789.+-", text[0]) && strspn(text, "0123456789.+-_:eExXabcdefABCDEFoOTZtz ") == strlen(text) &&
-               !strchr(text, '/');
+        return strchr("0123456789.+-", text[0]) &&
+               strspn(text, "0123456789.+-_:eExXabcdefABCDEFoOTZtz ") == strlen(text) && !strchr(text, '/');
 }
 
 static void put_quoted(struct weir_buf *buf, const char *text)
@@ -187,7 +189,8 @@ static void json_scalar(struct weir_json *json, const struct weir_node *node)
 {
         if (weir_node_is_null(node))
                 weir_json_null(json, NULL);
-        else if (node->plain && (is_json_number(node->text) || weir_streq(node->text, "true") || weir_streq(node->text, "false")))
+        else if (node->plain &&
+                 (is_json_number(node->text) || weir_streq(node->text, "true") || weir_streq(node->text, "false")))
                 weir_json_raw(json, NULL, node->text);
         else
                 weir_json_string(json, NULL, node->text);

@@ -42,11 +42,14 @@ static int check_api_version(struct reading *r, const struct weir_kind_info *inf
         if (!node)
                 return 0;
         for (const char *const *version = info->versions; *version; version++) {
-                if (strncmp(node->text, info->group, n) == 0 && node->text[n] == '/' && weir_streq(node->text + n + 1, *version))
+                if (strncmp(node->text, info->group, n) == 0 && node->text[n] == '/' &&
+                    weir_streq(node->text + n + 1, *version))
                         return 0;
-                (void)snprintf(want + strlen(want), sizeof(want) - strlen(want), "%s%s/%s", want[0] ? ", " : "", info->group, *version);
+                (void)snprintf(want + strlen(want), sizeof(want) - strlen(want), "%s%s/%s", want[0] ? ", " : "",
+                               info->group, *version);
         }
-        (void)snprintf(text, sizeof(text), "%s is not a version of %s; use %s", weir_go_quote(node->text, quoted, sizeof(quoted)), info->kind, want);
+        (void)snprintf(text, sizeof(text), "%s is not a version of %s; use %s",
+                       weir_go_quote(node->text, quoted, sizeof(quoted)), info->kind, want);
         return complain(r, node, "apiVersion", text);
 }
 
@@ -60,9 +63,11 @@ static int check_metadata(struct reading *r, const struct weir_node *root)
         if (!name)
                 return complain(r, metadata ? metadata : root, "metadata.name", "a name is required");
         if (!weir_is_dns1123_subdomain(name->text))
-                e = complain(r, name, "metadata.name", "must be a DNS-1123 subdomain: lower case letters, digits, '-' and '.'");
+                e = complain(r, name, "metadata.name",
+                             "must be a DNS-1123 subdomain: lower case letters, digits, '-' and '.'");
         if (e == 0 && namespace_ && !weir_is_dns1123_label(namespace_->text))
-                e = complain(r, namespace_, "metadata.namespace", "must be a DNS-1123 label: lower case letters, digits and '-'");
+                e = complain(r, namespace_, "metadata.namespace",
+                             "must be a DNS-1123 label: lower case letters, digits and '-'");
         return e;
 }
 
@@ -95,7 +100,8 @@ static int validate(struct reading *r, enum weir_kind kind, const struct weir_no
         return v.result;
 }
 
-/* Shape first; values of the wrong type cannot be validated, fields too many do not hinder. @ret_kind is set if 0 comes back and no error was added. */
+/* Shape first; values of the wrong type cannot be validated, fields too many do not hinder. @ret_kind is set if 0 comes
+ * back and no error was added. */
 static int judge(struct reading *r, const struct weir_node *root, enum weir_kind *ret_kind)
 {
         struct weir_place place = { .path = r->path }, spec_place = { .path = r->path, .field = "spec" };
@@ -116,7 +122,8 @@ static int judge(struct reading *r, const struct weir_node *root, enum weir_kind
                 return complain(r, kind, "kind", text);
         }
         if (spec)
-                e = weir_schema_check(weir_schema_spec(*ret_kind), spec, &spec_place, r->errors, r->warnings, &spec_sound);
+                e = weir_schema_check(weir_schema_spec(*ret_kind), spec, &spec_place, r->errors, r->warnings,
+                                      &spec_sound);
         if (e < 0 || !sound || !spec_sound)
                 return e;
         e = check_api_version(r, info, weir_node_get(root, "apiVersion"));
@@ -156,10 +163,12 @@ static int take_list(struct reading *r, struct weir_node *root)
         for (size_t i = 0; i < root->n && e == 0; i++) {
                 const char *key = root->items[2 * i]->text;
 
-                if (!weir_streq(key, "apiVersion") && !weir_streq(key, "kind") && !weir_streq(key, "metadata") && !weir_streq(key, "items")) {
+                if (!weir_streq(key, "apiVersion") && !weir_streq(key, "kind") && !weir_streq(key, "metadata") &&
+                    !weir_streq(key, "items")) {
                         char text[256], quoted[160];
 
-                        (void)snprintf(text, sizeof(text), "unknown field %s in v1.List", weir_go_quote(key, quoted, sizeof(quoted)));
+                        (void)snprintf(text, sizeof(text), "unknown field %s in v1.List",
+                                       weir_go_quote(key, quoted, sizeof(quoted)));
                         e = complain(r, root->items[2 * i], key, text);
                 }
         }
@@ -188,8 +197,8 @@ static int on_document(void *context, struct weir_node *root)
         return take(r, root);
 }
 
-int weir_resources_read(const char *bytes, size_t n, const char *path, struct weir_resources *list, struct weir_errs *errors,
-                        struct weir_errs *warnings)
+int weir_resources_read(const char *bytes, size_t n, const char *path, struct weir_resources *list,
+                        struct weir_errs *errors, struct weir_errs *warnings)
 {
         struct reading r = { .path = path, .list = list, .errors = errors, .warnings = warnings };
         int e;

@@ -14,9 +14,11 @@ static const char *const service_entry_versions[] = { "v1alpha3", "v1beta1", "v1
 
 static const struct weir_kind_info kinds[] = {
         [WEIR_KIND_EXTERNAL_SERVICE] = { "ExternalService", "external-service", "externalservice", "externalservices",
-                                         "externalservices.networking.istio.io", "networking.istio.io", external_service_versions },
+                                         "externalservices.networking.istio.io", "networking.istio.io",
+                                         external_service_versions },
         [WEIR_KIND_SERVICE_ENTRY] = { "ServiceEntry", "service-entry", "serviceentry", "serviceentries",
-                                      "serviceentries.networking.istio.io", "networking.istio.io", service_entry_versions },
+                                      "serviceentries.networking.istio.io", "networking.istio.io",
+                                      service_entry_versions },
 };
 _Static_assert(WEIR_ARRAY_SIZE(kinds) == WEIR_KIND_COUNT, "names for each kind");
 
@@ -96,7 +98,8 @@ void weir_resources_clear(struct weir_resources *list)
 
 char *weir_resource_key(const struct weir_resource *resource)
 {
-        return weir_asprintf("%s/%s/%s", kinds[resource->kind].type, resource->namespace_[0] ? resource->namespace_ : "default", resource->name);
+        return weir_asprintf("%s/%s/%s", kinds[resource->kind].type,
+                             resource->namespace_[0] ? resource->namespace_ : "default", resource->name);
 }
 
 int weir_resource_with(const struct weir_resource *resource, const char *namespace_, const char *resource_version,

@@ -36,16 +36,28 @@ WEIR_MUST int weir_kind_from_type(const char *type, enum weir_kind *ret_kind);
 
 enum weir_protocol {
         WEIR_PROTOCOL_UNSET, /* "" (ServiceEntry) */
-        WEIR_PROTOCOL_TCP, WEIR_PROTOCOL_MONGO, WEIR_PROTOCOL_REDIS, WEIR_PROTOCOL_MYSQL,
-        WEIR_PROTOCOL_HTTP, WEIR_PROTOCOL_HTTP2, WEIR_PROTOCOL_GRPC, WEIR_PROTOCOL_GRPC_WEB, WEIR_PROTOCOL_HTTP_PROXY,
-        WEIR_PROTOCOL_HTTPS, WEIR_PROTOCOL_TLS, WEIR_PROTOCOL_UDP,
+        WEIR_PROTOCOL_TCP,
+        WEIR_PROTOCOL_MONGO,
+        WEIR_PROTOCOL_REDIS,
+        WEIR_PROTOCOL_MYSQL,
+        WEIR_PROTOCOL_HTTP,
+        WEIR_PROTOCOL_HTTP2,
+        WEIR_PROTOCOL_GRPC,
+        WEIR_PROTOCOL_GRPC_WEB,
+        WEIR_PROTOCOL_HTTP_PROXY,
+        WEIR_PROTOCOL_HTTPS,
+        WEIR_PROTOCOL_TLS,
+        WEIR_PROTOCOL_UDP,
         WEIR_PROTOCOL_COUNT,
 };
 const char *weir_protocol_name(enum weir_protocol protocol); /* canonical: "TCP", "Mongo" */
 
 enum weir_resolution {
-        WEIR_RESOLUTION_NONE, WEIR_RESOLUTION_STATIC, WEIR_RESOLUTION_DNS,
-        WEIR_RESOLUTION_DNS_ROUND_ROBIN, WEIR_RESOLUTION_DYNAMIC_DNS,
+        WEIR_RESOLUTION_NONE,
+        WEIR_RESOLUTION_STATIC,
+        WEIR_RESOLUTION_DNS,
+        WEIR_RESOLUTION_DNS_ROUND_ROBIN,
+        WEIR_RESOLUTION_DYNAMIC_DNS,
         WEIR_RESOLUTION_COUNT,
 };
 const char *weir_resolution_name(enum weir_resolution resolution); /* "NONE" */
@@ -72,9 +84,9 @@ struct weir_endpoint {
 struct weir_resource {
         unsigned refs;
         enum weir_kind kind;
-        const char *api_version; /* "networking.istio.io/v1alpha3"; the kind's newest where the input had none */
-        const char *name;        /* metadata.name */
-        const char *namespace_;  /* "" if the input had none: the reader of a store fills "default" */
+        const char *api_version;      /* "networking.istio.io/v1alpha3"; the kind's newest where the input had none */
+        const char *name;             /* metadata.name */
+        const char *namespace_;       /* "" if the input had none: the reader of a store fills "default" */
         const char *resource_version; /* "" if none */
         const char *const *hosts;
         const char *const *addresses;
@@ -86,8 +98,8 @@ struct weir_resource {
         const struct weir_endpoint *endpoints;
         size_t n_endpoints;
         bool has_workload_selector;
-        const char *path; /* file it was read from, "-" for standard input */
-        unsigned line;    /* of its first key */
+        const char *path;       /* file it was read from, "-" for standard input */
+        unsigned line;          /* of its first key */
         struct weir_node *node; /* the document tree, for printing */
 };
 
@@ -99,7 +111,8 @@ struct weir_resources {
         struct weir_resource **items;
         size_t n, capacity;
 };
-WEIR_MUST int weir_resources_add(struct weir_resources *list, struct weir_resource *resource); /* takes a new reference */
+WEIR_MUST int weir_resources_add(struct weir_resources *list,
+                                 struct weir_resource *resource); /* takes a new reference */
 void weir_resources_clear(struct weir_resources *list);
 
 /* Limits of one file and document; the messages name them. */
@@ -126,8 +139,8 @@ WEIR_MUST int weir_resources_read(const char *bytes, size_t n, const char *path,
  * weir_resource_with() - a copy with metadata changed
  * @namespace_, @resource_version: NULL keeps; "" removes
  */
-WEIR_MUST int weir_resource_with(const struct weir_resource *resource, const char *namespace_, const char *resource_version,
-                                 struct weir_resource **ret_resource);
+WEIR_MUST int weir_resource_with(const struct weir_resource *resource, const char *namespace_,
+                                 const char *resource_version, struct weir_resource **ret_resource);
 
 /* As one YAML document with sorted keys (no "---"), ending in a newline; reads back equal. Errors stick to @buf. */
 void weir_resource_print_yaml(const struct weir_resource *resource, struct weir_buf *buf);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tables, and the walk that holds a document against them. What a value must be is proto3's JSON form, narrowed where YAML
- * would surprise: text that YAML would read as a number or a bool must be quoted, and numbers are decimal digits.
+ * The tables, and the walk that holds a document against them. What a value must be is proto3's JSON form, narrowed
+ * where YAML would surprise: text that YAML would read as a number or a bool must be quoted, and numbers are decimal
+ * digits.
  */
 #include "model/schema.h"
 
@@ -39,7 +40,9 @@ static const struct weir_message es_endpoint = { "v1alpha3.ExternalService_Endpo
 static const struct weir_field es_fields[] = {
         { .name = "hosts", .type = WEIR_FIELD_TEXTS },
         { .name = "ports", .type = WEIR_FIELD_MESSAGES, .message = &es_port },
-        { .name = "discovery", .type = WEIR_FIELD_ENUM, .values = discovery_names,
+        { .name = "discovery",
+          .type = WEIR_FIELD_ENUM,
+          .values = discovery_names,
           .enum_name = "istio.networking.v1alpha3.ExternalService_Discovery" },
         { .name = "endpoints", .type = WEIR_FIELD_MESSAGES, .message = &es_endpoint },
         { .name = NULL },
@@ -77,14 +80,21 @@ static const struct weir_field se_fields[] = {
         { .name = "hosts", .type = WEIR_FIELD_TEXTS },
         { .name = "addresses", .type = WEIR_FIELD_TEXTS },
         { .name = "ports", .type = WEIR_FIELD_MESSAGES, .message = &se_port },
-        { .name = "location", .type = WEIR_FIELD_ENUM, .values = location_names,
+        { .name = "location",
+          .type = WEIR_FIELD_ENUM,
+          .values = location_names,
           .enum_name = "istio.networking.v1alpha3.ServiceEntry_Location" },
-        { .name = "resolution", .type = WEIR_FIELD_ENUM, .values = resolution_names,
+        { .name = "resolution",
+          .type = WEIR_FIELD_ENUM,
+          .values = resolution_names,
           .enum_name = "istio.networking.v1alpha3.ServiceEntry_Resolution" },
         { .name = "endpoints", .type = WEIR_FIELD_MESSAGES, .message = &se_endpoint },
         { .name = "exportTo", .alias = "export_to", .type = WEIR_FIELD_TEXTS },
         { .name = "subjectAltNames", .alias = "subject_alt_names", .type = WEIR_FIELD_TEXTS },
-        { .name = "workloadSelector", .alias = "workload_selector", .type = WEIR_FIELD_MESSAGE, .message = &se_selector },
+        { .name = "workloadSelector",
+          .alias = "workload_selector",
+          .type = WEIR_FIELD_MESSAGE,
+          .message = &se_selector },
         { .name = NULL },
 };
 static const struct weir_message se_spec = { "v1alpha3.ServiceEntry", se_fields };
@@ -131,10 +141,12 @@ const struct weir_message *weir_schema_spec(enum weir_kind kind)
         return specs[kind];
 }
 
-int weir_place_add(struct weir_errs *list, const struct weir_place *place, const struct weir_node *node, const char *suffix,
-                   const char *format, ...)
+int weir_place_add(struct weir_errs *list, const struct weir_place *place, const struct weir_node *node,
+                   const char *suffix, const char *format, ...)
 {
-        struct weir_err err = { .code = WEIR_EINVALID, .line = node ? node->line : 0, .column = node ? node->column : 0 };
+        struct weir_err err = { .code = WEIR_EINVALID,
+                                .line = node ? node->line : 0,
+                                .column = node ? node->column : 0 };
         va_list args;
 
         (void)snprintf(err.path, sizeof(err.path), "%s", place->path);
@@ -150,7 +162,8 @@ struct walk {
         size_t unknown; /* errors that are no more than a field too much */
 };
 
-static int check_message(struct walk *w, const struct weir_message *message, const struct weir_node *node, const struct weir_place *place);
+static int check_message(struct walk *w, const struct weir_message *message, const struct weir_node *node,
+                         const struct weir_place *place);
 
 static struct weir_place below(const struct weir_place *place, const char *name, long index)
 {
@@ -159,7 +172,8 @@ static struct weir_place below(const struct weir_place *place, const char *name,
         if (index >= 0)
                 (void)snprintf(p.field, sizeof(p.field), "%.130s[%ld]", place->field, index);
         else
-                (void)snprintf(p.field, sizeof(p.field), "%.100s%s%.50s", place->field, place->field[0] ? "." : "", name);
+                (void)snprintf(p.field, sizeof(p.field), "%.100s%s%.50s", place->field, place->field[0] ? "." : "",
+                               name);
         return p;
 }
 
@@ -216,7 +230,8 @@ static int check_number(struct walk *w, const struct weir_node *node, const stru
         return 0;
 }
 
-static int check_enum(struct walk *w, const struct weir_field *field, const struct weir_node *node, const struct weir_place *place)
+static int check_enum(struct walk *w, const struct weir_field *field, const struct weir_node *node,
+                      const struct weir_place *place)
 {
         char quoted[160];
 
@@ -248,7 +263,8 @@ static int check_map(struct walk *w, const struct weir_node *node, const struct 
         return r;
 }
 
-static int check_list(struct walk *w, const struct weir_field *field, const struct weir_node *node, const struct weir_place *place)
+static int check_list(struct walk *w, const struct weir_field *field, const struct weir_node *node,
+                      const struct weir_place *place)
 {
         int r = 0;
 
@@ -266,7 +282,8 @@ static int check_list(struct walk *w, const struct weir_field *field, const stru
         return r;
 }
 
-static int check_field(struct walk *w, const struct weir_field *field, const struct weir_node *value, const struct weir_place *place)
+static int check_field(struct walk *w, const struct weir_field *field, const struct weir_node *value,
+                       const struct weir_place *place)
 {
         if (weir_node_is_null(value))
                 return 0;
@@ -300,7 +317,8 @@ static const struct weir_field *find_field(const struct weir_message *message, c
         return NULL;
 }
 
-static int check_message(struct walk *w, const struct weir_message *message, const struct weir_node *node, const struct weir_place *place)
+static int check_message(struct walk *w, const struct weir_message *message, const struct weir_node *node,
+                         const struct weir_place *place)
 {
         char quoted[160];
         int r = 0;
@@ -317,7 +335,8 @@ static int check_message(struct walk *w, const struct weir_message *message, con
                         r = weir_place_add(w->errors, &p, key, NULL, "unknown field %s in %s",
                                            weir_go_quote(key->text, quoted, sizeof(quoted)), message->name);
                 else if (field->alias && weir_streq(key->text, field->alias) && weir_node_get(node, field->name))
-                        r = weir_place_add(w->errors, &p, key, NULL, "key \"%s\" is here twice, once as \"%s\"", field->name, field->alias);
+                        r = weir_place_add(w->errors, &p, key, NULL, "key \"%s\" is here twice, once as \"%s\"",
+                                           field->name, field->alias);
                 else
                         r = check_field(w, field, node->items[2 * i + 1], &p);
         }
@@ -336,7 +355,8 @@ int weir_schema_check(const struct weir_message *message, const struct weir_node
         return r;
 }
 
-const struct weir_node *weir_schema_get(const struct weir_message *message, const struct weir_node *node, const char *name)
+const struct weir_node *weir_schema_get(const struct weir_message *message, const struct weir_node *node,
+                                        const char *name)
 {
         const struct weir_field *field = find_field(message, name);
         const struct weir_node *value = weir_node_get(node, name);

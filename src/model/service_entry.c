@@ -18,8 +18,8 @@ static bool protocol_known(const char *text)
 
 static bool is_http(enum weir_protocol p)
 {
-        return p == WEIR_PROTOCOL_HTTP || p == WEIR_PROTOCOL_HTTP2 || p == WEIR_PROTOCOL_HTTP_PROXY || p == WEIR_PROTOCOL_GRPC ||
-               p == WEIR_PROTOCOL_GRPC_WEB;
+        return p == WEIR_PROTOCOL_HTTP || p == WEIR_PROTOCOL_HTTP2 || p == WEIR_PROTOCOL_HTTP_PROXY ||
+               p == WEIR_PROTOCOL_GRPC || p == WEIR_PROTOCOL_GRPC_WEB;
 }
 
 static bool is_tls(enum weir_protocol p)
@@ -30,7 +30,8 @@ static bool is_tls(enum weir_protocol p)
 /* What Istio calls TCP: everything whose bytes it would not have to understand. */
 static bool is_tcp(enum weir_protocol p)
 {
-        return is_tls(p) || p == WEIR_PROTOCOL_TCP || p == WEIR_PROTOCOL_MONGO || p == WEIR_PROTOCOL_REDIS || p == WEIR_PROTOCOL_MYSQL;
+        return is_tls(p) || p == WEIR_PROTOCOL_TCP || p == WEIR_PROTOCOL_MONGO || p == WEIR_PROTOCOL_REDIS ||
+               p == WEIR_PROTOCOL_MYSQL;
 }
 
 /* Return: whether validation goes on; a wrong selector is the only complaint that is made. */
@@ -46,9 +47,11 @@ static bool validate_selector(struct weir_validation *v, const struct weir_node 
                 char text[WEIR_CHECK_TEXT];
 
                 if (key[0] == '\0')
-                        (void)snprintf(text, sizeof(text), "empty key is not supported in selector: \"%.200s=%.200s\"", key, value);
+                        (void)snprintf(text, sizeof(text), "empty key is not supported in selector: \"%.200s=%.200s\"",
+                                       key, value);
                 else if (strchr(key, '*') || strchr(value, '*'))
-                        (void)snprintf(text, sizeof(text), "wildcard is not supported in selector: \"%.200s=%.200s\"", key, value);
+                        (void)snprintf(text, sizeof(text), "wildcard is not supported in selector: \"%.200s=%.200s\"",
+                                       key, value);
                 else
                         continue;
                 weir_complain(v, labels->items[2 * i], field, text);
@@ -56,7 +59,8 @@ static bool validate_selector(struct weir_validation *v, const struct weir_node 
         }
         if (!labels || labels->n == 0)
                 weir_warn(v, selector, "spec.workloadSelector",
-                          KIND ": workload selector specified without labels, will be applied to all services in namespace");
+                          KIND
+                          ": workload selector specified without labels, will be applied to all services in namespace");
         return true;
 }
 
@@ -77,7 +81,8 @@ static void validate_hosts(struct weir_validation *v, const struct weir_list *ho
                 weir_check_wildcard_domain(host->text, WEIR_RULES_TODAY, &check);
                 weir_complain_all(v, host, field, &check);
                 if (weir_is_partial_wildcard(host->text)) {
-                        (void)snprintf(text, sizeof(text), "partial wildcard %s not allowed", weir_go_quote(host->text, quoted, sizeof(quoted)));
+                        (void)snprintf(text, sizeof(text), "partial wildcard %s not allowed",
+                                       weir_go_quote(host->text, quoted, sizeof(quoted)));
                         weir_warn(v, host, field, text);
                 }
         }
@@ -100,16 +105,18 @@ static void validate_addresses(struct weir_validation *v, int64_t resolution)
                 weir_check_ip_or_cidr(address->text, &check);
                 weir_complain_all(v, address, field, &check);
                 if (weir_prefix_parse(address->text, &prefix, &host_bits) == 0 && host_bits) {
-                        (void)snprintf(text, sizeof(text), "host bits are set; it means %s", weir_prefix_format(&prefix, masked));
+                        (void)snprintf(text, sizeof(text), "host bits are set; it means %s",
+                                       weir_prefix_format(&prefix, masked));
                         weir_warn(v, address, field, text);
                 }
         }
         if (block && resolution != WEIR_RESOLUTION_NONE && resolution != WEIR_RESOLUTION_STATIC)
-                weir_complain(v, addresses.node, "spec.addresses", "CIDR addresses are allowed only for NONE/STATIC resolution types");
+                weir_complain(v, addresses.node, "spec.addresses",
+                              "CIDR addresses are allowed only for NONE/STATIC resolution types");
 }
 
-/* Whether Istio would give an entry without addresses one of its own, by which TCP can be told apart: not under NONE, whose
- * destination is the workload's choice, nor for a wildcard, which has no one address. */
+/* Whether Istio would give an entry without addresses one of its own, by which TCP can be told apart: not under NONE,
+ * whose destination is the workload's choice, nor for a wildcard, which has no one address. */
 static bool auto_allocated(const struct weir_validation *v)
 {
         struct weir_list hosts = weir_spec_list(v, "hosts");
@@ -140,7 +147,8 @@ static void validate_ports(struct weir_validation *v)
                 if (!addresses && (port->protocol[0] == '\0' || weir_streq(port->protocol, "TCP"))) {
                         (void)snprintf(field, sizeof(field), "spec.ports[%zu]", i);
                         weir_warn(v, port->node, field,
-                                  "addresses are required for ports serving TCP (or unset) protocol when IP Autoallocation is not enabled");
+                                  "addresses are required for ports serving TCP (or unset) protocol when IP "
+                                  "Autoallocation is not enabled");
                 }
                 weir_validate_port(v, i, WEIR_RULES_TODAY, protocol_known);
         }
@@ -194,11 +202,13 @@ static void validate_dns_hosts(struct weir_validation *v, const struct weir_list
                 char field[64], text[WEIR_CHECK_TEXT];
 
                 weir_check_wildcard_domain(hosts->items[i]->text, WEIR_RULES_TODAY, &check);
-                if (check.n == 0 && !weir_is_partial_wildcard(hosts->items[i]->text) && !weir_streq(hosts->items[i]->text, "*"))
+                if (check.n == 0 && !weir_is_partial_wildcard(hosts->items[i]->text) &&
+                    !weir_streq(hosts->items[i]->text, "*"))
                         continue;
                 (void)snprintf(field, sizeof(field), "spec.hosts[%zu]", i);
                 (void)snprintf(text, sizeof(text),
-                               "hosts must be FQDN or contain only prefix wildcards if no endpoints are provided for resolution mode %s%s%.800s",
+                               "hosts must be FQDN or contain only prefix wildcards if no endpoints are provided for "
+                               "resolution mode %s%s%.800s",
                                mode, check.n ? ", " : "", check.n ? check.text[0] : "");
                 weir_complain(v, hosts->items[i], field, text);
                 return;
@@ -224,7 +234,8 @@ static void validate_dns_endpoint(struct weir_validation *v, const struct weir_n
         weir_validate_endpoint_ports(v, endpoint, i, KIND, WEIR_RULES_TODAY);
 }
 
-static void validate_dns(struct weir_validation *v, const struct weir_list *hosts, const struct weir_list *endpoints, int64_t resolution)
+static void validate_dns(struct weir_validation *v, const struct weir_list *hosts, const struct weir_list *endpoints,
+                         int64_t resolution)
 {
         const char *mode = weir_resolution_name((enum weir_resolution)resolution);
         char text[160];
@@ -241,40 +252,49 @@ static void validate_dns(struct weir_validation *v, const struct weir_list *host
                 return;
         for (size_t i = 0; i < v->n_ports; i++)
                 if (is_tcp(weir_protocol_from_text(v->ports[i].protocol))) {
-                        weir_warn(v, hosts->node, "spec.hosts",
-                                  KIND " can not have more than one host specified simultaneously with address and tcp port");
+                        weir_warn(
+                                v, hosts->node, "spec.hosts",
+                                KIND
+                                " can not have more than one host specified simultaneously with address and tcp port");
                         return;
                 }
 }
 
-static void validate_dynamic_dns(struct weir_validation *v, const struct weir_list *hosts, const struct weir_list *endpoints)
+static void validate_dynamic_dns(struct weir_validation *v, const struct weir_list *hosts,
+                                 const struct weir_list *endpoints)
 {
         if (hosts->n == 0)
-                weir_complain(v, hosts->node, "spec.hosts", "at least one wildcard host must be provided for resolution type DYNAMIC_DNS");
+                weir_complain(v, hosts->node, "spec.hosts",
+                              "at least one wildcard host must be provided for resolution type DYNAMIC_DNS");
         for (size_t i = 0; i < hosts->n; i++)
                 if (hosts->items[i]->text[0] != '*') {
                         char field[64];
 
                         (void)snprintf(field, sizeof(field), "spec.hosts[%zu]", i);
-                        weir_complain(v, hosts->items[i], field, "host must be wildcarded for resolution mode DYNAMIC_DNS");
+                        weir_complain(v, hosts->items[i], field,
+                                      "host must be wildcarded for resolution mode DYNAMIC_DNS");
                 }
         if (weir_spec_list(v, "addresses").n > 0)
                 weir_complain(v, weir_spec_list(v, "addresses").node, "spec.addresses",
                               "no addresses should be provided for resolution type DYNAMIC_DNS");
         if (endpoints->n > 0)
-                weir_complain(v, endpoints->node, "spec.endpoints", "no endpoints should be provided for resolution type DYNAMIC_DNS");
+                weir_complain(v, endpoints->node, "spec.endpoints",
+                              "no endpoints should be provided for resolution type DYNAMIC_DNS");
         for (size_t i = 0; i < v->n_ports; i++) {
                 enum weir_protocol p = weir_protocol_from_text(v->ports[i].protocol);
                 char field[64];
 
-                if (p == WEIR_PROTOCOL_HTTP || p == WEIR_PROTOCOL_HTTP2 || p == WEIR_PROTOCOL_GRPC || p == WEIR_PROTOCOL_TLS)
+                if (p == WEIR_PROTOCOL_HTTP || p == WEIR_PROTOCOL_HTTP2 || p == WEIR_PROTOCOL_GRPC ||
+                    p == WEIR_PROTOCOL_TLS)
                         continue;
                 (void)snprintf(field, sizeof(field), "spec.ports[%zu].protocol", i);
-                weir_complain(v, v->ports[i].node, field, "only HTTP, TLS, GRPC and HTTP2 ports are allowed for resolution mode DYNAMIC_DNS");
+                weir_complain(v, v->ports[i].node, field,
+                              "only HTTP, TLS, GRPC and HTTP2 ports are allowed for resolution mode DYNAMIC_DNS");
         }
 }
 
-static void validate_resolution(struct weir_validation *v, const struct weir_list *hosts, const struct weir_node *selector)
+static void validate_resolution(struct weir_validation *v, const struct weir_list *hosts,
+                                const struct weir_node *selector)
 {
         struct weir_list endpoints = weir_spec_list(v, "endpoints");
         int64_t resolution = weir_schema_enum(v->message, v->spec, "resolution");
@@ -282,9 +302,11 @@ static void validate_resolution(struct weir_validation *v, const struct weir_lis
         switch (resolution) {
         case WEIR_RESOLUTION_NONE:
                 if (endpoints.n > 0)
-                        weir_complain(v, endpoints.node, "spec.endpoints", "no endpoints should be provided for resolution type none");
+                        weir_complain(v, endpoints.node, "spec.endpoints",
+                                      "no endpoints should be provided for resolution type none");
                 if (selector)
-                        weir_warn(v, selector, "spec.workloadSelector", "workloadSelector should not be set when resolution mode is NONE");
+                        weir_warn(v, selector, "spec.workloadSelector",
+                                  "workloadSelector should not be set when resolution mode is NONE");
                 break;
         case WEIR_RESOLUTION_STATIC:
                 validate_static(v, &endpoints);
@@ -297,7 +319,8 @@ static void validate_resolution(struct weir_validation *v, const struct weir_lis
                 validate_dynamic_dns(v, hosts, &endpoints);
                 break;
         default:
-                weir_complain(v, weir_schema_get(v->message, v->spec, "resolution"), "spec.resolution", "unsupported resolution type ");
+                weir_complain(v, weir_schema_get(v->message, v->spec, "resolution"), "spec.resolution",
+                              "unsupported resolution type ");
         }
         if (resolution == WEIR_RESOLUTION_NONE || hosts->n < 2)
                 return;
@@ -330,12 +353,14 @@ static void validate_export_to(struct weir_validation *v)
                 all |= weir_streq(to, "*");
                 none |= weir_streq(to, "~");
                 if (!weir_streq(to, "*") && !weir_streq(to, "~") && !weir_streq(to, ".") && !weir_is_dns1123_label(to))
-                        weir_complain(v, list.items[i], field, "only ., *, ~ or a valid DNS 1123 label is allowed as exportTo entry");
+                        weir_complain(v, list.items[i], field,
+                                      "only ., *, ~ or a valid DNS 1123 label is allowed as exportTo entry");
                 for (size_t k = 0; k < i; k++) {
                         if (!same_export(v, list.items[k]->text, to))
                                 continue;
                         if (weir_streq(to, ".") || weir_streq(list.items[k]->text, "."))
-                                (void)snprintf(text, sizeof(text), "duplicate entries in exportTo: . and current namespace %.63s", v->home);
+                                (void)snprintf(text, sizeof(text),
+                                               "duplicate entries in exportTo: . and current namespace %.63s", v->home);
                         else
                                 (void)snprintf(text, sizeof(text), "duplicate entries in exportTo for entry %.63s", to);
                         weir_complain(v, list.items[i], field, text);
@@ -343,8 +368,9 @@ static void validate_export_to(struct weir_validation *v)
                 }
         }
         if (all && list.n > 1)
-                weir_complain(v, list.node, "spec.exportTo",
-                              "cannot have both public (*) and non-public (i.e. . or ~ or a namespace) values in exportTo");
+                weir_complain(
+                        v, list.node, "spec.exportTo",
+                        "cannot have both public (*) and non-public (i.e. . or ~ or a namespace) values in exportTo");
         if (none && list.n > 1)
                 weir_complain(v, list.node, "spec.exportTo", "cannot export service entry to no one (~) and someone");
 }
@@ -357,7 +383,8 @@ void weir_validate_service_entry(struct weir_validation *v)
         if (!validate_selector(v, selector))
                 return;
         if (selector && endpoints.n > 0)
-                weir_complain(v, selector, "spec.workloadSelector", "only one of WorkloadSelector or Endpoints is allowed in Service Entry");
+                weir_complain(v, selector, "spec.workloadSelector",
+                              "only one of WorkloadSelector or Endpoints is allowed in Service Entry");
         validate_hosts(v, &hosts);
         validate_addresses(v, weir_schema_enum(v->message, v->spec, "resolution"));
         validate_ports(v);

@@ -11,7 +11,8 @@
 #include "base/strutil.h"
 #include "model/node.h"
 
-static void add(struct weir_validation *v, struct weir_errs *list, const struct weir_node *node, const char *field, const char *text)
+static void add(struct weir_validation *v, struct weir_errs *list, const struct weir_node *node, const char *field,
+                const char *text)
 {
         struct weir_place place = { .path = v->path };
         int r;
@@ -33,7 +34,8 @@ void weir_warn(struct weir_validation *v, const struct weir_node *node, const ch
                 add(v, v->warnings, node, field, text);
 }
 
-void weir_complain_all(struct weir_validation *v, const struct weir_node *node, const char *field, const struct weir_check *check)
+void weir_complain_all(struct weir_validation *v, const struct weir_node *node, const char *field,
+                       const struct weir_check *check)
 {
         for (size_t i = 0; i < check->n; i++)
                 weir_complain(v, node, field, check->text[i]);
@@ -103,7 +105,8 @@ void weir_validate_port_twins(struct weir_validation *v, size_t i, const char *k
         }
         if (name) {
                 (void)snprintf(field, sizeof(field), "spec.ports[%zu].name", i);
-                (void)snprintf(text, sizeof(text), "%s port name %s already defined", kind, weir_go_quote(port.name, quoted, sizeof(quoted)));
+                (void)snprintf(text, sizeof(text), "%s port name %s already defined", kind,
+                               weir_go_quote(port.name, quoted, sizeof(quoted)));
                 weir_complain(v, port.name_node ? port.name_node : port.node, field, text);
         }
         if (number) {
@@ -113,7 +116,8 @@ void weir_validate_port_twins(struct weir_validation *v, size_t i, const char *k
         }
 }
 
-void weir_validate_port(struct weir_validation *v, size_t i, enum weir_rules rules, bool (*protocol_known)(const char *protocol))
+void weir_validate_port(struct weir_validation *v, size_t i, enum weir_rules rules,
+                        bool (*protocol_known)(const char *protocol))
 {
         const struct weir_port_view port = v->ports[i];
         struct weir_check check;
@@ -132,7 +136,8 @@ void weir_validate_port(struct weir_validation *v, size_t i, enum weir_rules rul
         weir_complain_all(v, port.number_node ? port.number_node : port.node, field, &check);
 }
 
-void weir_validate_endpoint_labels(struct weir_validation *v, const struct weir_node *endpoint, size_t i, enum weir_rules rules)
+void weir_validate_endpoint_labels(struct weir_validation *v, const struct weir_node *endpoint, size_t i,
+                                   enum weir_rules rules)
 {
         const struct weir_node *labels = weir_node_get(endpoint, "labels");
 
@@ -154,7 +159,8 @@ static bool port_named(const struct weir_validation *v, const char *name)
         return false;
 }
 
-void weir_validate_endpoint_ports(struct weir_validation *v, const struct weir_node *endpoint, size_t i, const char *kind, enum weir_rules rules)
+void weir_validate_endpoint_ports(struct weir_validation *v, const struct weir_node *endpoint, size_t i,
+                                  const char *kind, enum weir_rules rules)
 {
         const struct weir_node *ports = weir_node_get(endpoint, "ports");
 
@@ -166,7 +172,8 @@ void weir_validate_endpoint_ports(struct weir_validation *v, const struct weir_n
 
                 (void)snprintf(field, sizeof(field), "spec.endpoints[%zu].ports.%.63s", i, name->text);
                 if (!port_named(v, name->text)) {
-                        (void)snprintf(text, sizeof(text), "endpoint port %" PRId64 " is not defined by the %s", value, kind);
+                        (void)snprintf(text, sizeof(text), "endpoint port %" PRId64 " is not defined by the %s", value,
+                                       kind);
                         weir_complain(v, number, field, text);
                 }
                 weir_check_port_name(name->text, rules, &check);

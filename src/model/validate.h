@@ -38,7 +38,8 @@ void weir_validate_service_entry(struct weir_validation *v);
 /* Adds an error (a warning) at @node with the field path @format gives, e.g. "spec.ports[%zu].number". */
 void weir_complain(struct weir_validation *v, const struct weir_node *node, const char *field, const char *text);
 void weir_warn(struct weir_validation *v, const struct weir_node *node, const char *field, const char *text);
-void weir_complain_all(struct weir_validation *v, const struct weir_node *node, const char *field, const struct weir_check *check);
+void weir_complain_all(struct weir_validation *v, const struct weir_node *node, const char *field,
+                       const struct weir_check *check);
 
 /* The list of a field of the spec; n is 0 where there is none. */
 struct weir_list {
@@ -51,10 +52,13 @@ struct weir_list weir_spec_list(const struct weir_validation *v, const char *nam
 /* Names and numbers that stood before; @kind is "external service" or "service entry". */
 void weir_validate_port_twins(struct weir_validation *v, size_t i, const char *kind);
 /* Name, protocol, number, in that order. */
-void weir_validate_port(struct weir_validation *v, size_t i, enum weir_rules rules, bool (*protocol_known)(const char *protocol));
+void weir_validate_port(struct weir_validation *v, size_t i, enum weir_rules rules,
+                        bool (*protocol_known)(const char *protocol));
 /* Labels, then ports of one endpoint. */
-void weir_validate_endpoint_labels(struct weir_validation *v, const struct weir_node *endpoint, size_t i, enum weir_rules rules);
-void weir_validate_endpoint_ports(struct weir_validation *v, const struct weir_node *endpoint, size_t i, const char *kind, enum weir_rules rules);
+void weir_validate_endpoint_labels(struct weir_validation *v, const struct weir_node *endpoint, size_t i,
+                                   enum weir_rules rules);
+void weir_validate_endpoint_ports(struct weir_validation *v, const struct weir_node *endpoint, size_t i,
+                                  const char *kind, enum weir_rules rules);
 
 /* Protocol by its name in any case; UNSET for "", COUNT for one that is not known. */
 enum weir_protocol weir_protocol_from_text(const char *text);

@@ -4,9 +4,10 @@
  *
  * Theory of operation
  *
- * Only what can be said without surprises is taken: no anchors and aliases (a few hundred bytes of them make gigabytes), no tags,
- * no key twice. These are errors of their document, and reading goes on so that all are told at once. A stream over a limit, or that
- * is no YAML, cannot be followed further: one error, and the end. Recursion is bounded by the limit of depth.
+ * Only what can be said without surprises is taken: no anchors and aliases (a few hundred bytes of them make
+ * gigabytes), no tags, no key twice. These are errors of their document, and reading goes on so that all are told at
+ * once. A stream over a limit, or that is no YAML, cannot be followed further: one error, and the end. Recursion is
+ * bounded by the limit of depth.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -32,7 +33,9 @@ struct reader {
 
 static int complain(struct reader *r, const yaml_mark_t *mark, const char *text)
 {
-        struct weir_err err = { .code = WEIR_EINVALID, .line = (unsigned)mark->line + 1, .column = (unsigned)mark->column + 1 };
+        struct weir_err err = { .code = WEIR_EINVALID,
+                                .line = (unsigned)mark->line + 1,
+                                .column = (unsigned)mark->column + 1 };
 
         (void)snprintf(err.path, sizeof(err.path), "%s", r->path);
         (void)snprintf(err.text, sizeof(err.text), "%s", text);
@@ -106,7 +109,8 @@ static int next(struct reader *r, yaml_event_t *event)
         return stop(r, &event->start_mark, text);
 }
 
-static int refuse_properties(struct reader *r, const yaml_event_t *event, const yaml_char_t *anchor, const yaml_char_t *tag)
+static int refuse_properties(struct reader *r, const yaml_event_t *event, const yaml_char_t *anchor,
+                             const yaml_char_t *tag)
 {
         int e = 0;
 
@@ -205,7 +209,8 @@ static int refuse_twins(struct reader *r, const struct weir_node *mapping)
 
                 if (!weir_streq(keys[i - 1]->text, keys[i]->text))
                         continue;
-                (void)snprintf(text, sizeof(text), "key \"%.100s\" is here twice, first in line %u", keys[i]->text, keys[i - 1]->line);
+                (void)snprintf(text, sizeof(text), "key \"%.100s\" is here twice, first in line %u", keys[i]->text,
+                               keys[i - 1]->line);
                 e = complain(r, &mark, text);
         }
         return e;
@@ -316,7 +321,8 @@ static int read_stream(struct reader *r, int (*document)(void *context, struct w
                 e = next(r, &event);
                 type = event.type;
                 if (type == YAML_DOCUMENT_START_EVENT) {
-                        if (event.data.document_start.tag_directives.start != event.data.document_start.tag_directives.end)
+                        if (event.data.document_start.tag_directives.start !=
+                            event.data.document_start.tag_directives.end)
                                 e = complain(r, &event.start_mark, "tags are not allowed");
                         r->start = event.start_mark.index;
                         if (e == 0)
@@ -329,8 +335,8 @@ static int read_stream(struct reader *r, int (*document)(void *context, struct w
         return e;
 }
 
-int weir_node_read(const char *bytes, size_t n, const char *path, int (*document)(void *context, struct weir_node *root), void *context,
-                   struct weir_errs *errors)
+int weir_node_read(const char *bytes, size_t n, const char *path,
+                   int (*document)(void *context, struct weir_node *root), void *context, struct weir_errs *errors)
 {
         struct reader r = { .path = path, .bytes = bytes, .n_bytes = n, .errors = errors };
         yaml_mark_t begin = { 0 };

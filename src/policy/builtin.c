@@ -19,7 +19,8 @@ const struct weir_builtin weir_builtins[] = {
         { "192.0.0.192/32", WEIR_REASON_BUILTIN_METADATA, "metadata of Oracle Cloud" },
         { .prefix = NULL },
 };
-_Static_assert(WEIR_ARRAY_SIZE(weir_builtins) <= WEIR_ARRAY_SIZE(((struct weir_builtin_set *)0)->ranges) + 1, "a set has room for all");
+_Static_assert(WEIR_ARRAY_SIZE(weir_builtins) <= WEIR_ARRAY_SIZE(((struct weir_builtin_set *)0)->ranges) + 1,
+               "a set has room for all");
 
 /*
  * Where the IPv4 address stands in the 16 bytes:
@@ -34,10 +35,11 @@ static const struct {
         const char *prefix;
         unsigned char at, flip;
 } embeddings[] = {
-        { "64:ff9b::/96", 12, 0 },   { "64:ff9b:1::/48", 12, 0 }, { "::/96", 12, 0 },
-        { "2002::/16", 2, 0 },       { "2001::/32", 12, 0xff },   { "2001::/32", 4, 0 },
+        { "64:ff9b::/96", 12, 0 }, { "64:ff9b:1::/48", 12, 0 }, { "::/96", 12, 0 },
+        { "2002::/16", 2, 0 },     { "2001::/32", 12, 0xff },   { "2001::/32", 4, 0 },
 };
-_Static_assert(WEIR_ARRAY_SIZE(embeddings) == WEIR_ARRAY_SIZE(((struct weir_builtin_set *)0)->embeddings), "one prefix each");
+_Static_assert(WEIR_ARRAY_SIZE(embeddings) == WEIR_ARRAY_SIZE(((struct weir_builtin_set *)0)->embeddings),
+               "one prefix each");
 
 static int compare(const void *a, const void *b)
 {
@@ -83,9 +85,11 @@ void weir_addr_canonical(struct weir_addr *addr)
                 addr->bytes[15] = 1;
 }
 
-unsigned weir_builtin_least_bits(const struct weir_builtin_set *set, const struct weir_addr *addr, enum weir_reason *ret_reason)
+unsigned weir_builtin_least_bits(const struct weir_builtin_set *set, const struct weir_addr *addr,
+                                 enum weir_reason *ret_reason)
 {
-        /* The host's own addresses first: most of them are in a range too (fe80::/10), and theirs is the stricter demand. */
+        /* The host's own addresses first: most of them are in a range too (fe80::/10), and theirs is the stricter
+         * demand. */
         if (set->n_self > 0 && bsearch(addr, set->self, set->n_self, sizeof(*addr), compare)) {
                 *ret_reason = WEIR_REASON_BUILTIN_SELF;
                 return 128;

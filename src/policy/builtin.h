@@ -39,7 +39,8 @@ void weir_addr_canonical(struct weir_addr *addr);
  *
  * Return: bits of the 128, 0 if any prefix will do
  */
-unsigned weir_builtin_least_bits(const struct weir_builtin_set *set, const struct weir_addr *addr, enum weir_reason *ret_reason);
+unsigned weir_builtin_least_bits(const struct weir_builtin_set *set, const struct weir_addr *addr,
+                                 enum weir_reason *ret_reason);
 
 /* Whether @addr is an IPv6 form (NAT64, 6to4, Teredo, IPv4-compatible) of an IPv4 address that is built in. */
 bool weir_builtin_embedded(const struct weir_builtin_set *set, const struct weir_addr *addr);

@@ -156,7 +156,8 @@ static int add_port(struct weir_policy *p, const struct weir_resource *resource,
         if (r < 0)
                 return r;
         rule.rule.port_name = p->texts.items[p->texts.n - 1];
-        return add_rules(p, old ? resource->hosts : resource->addresses, old ? resource->n_hosts : resource->n_addresses, &rule);
+        return add_rules(p, old ? resource->hosts : resource->addresses,
+                         old ? resource->n_hosts : resource->n_addresses, &rule);
 }
 
 /* Names of a resource, in lower case and without a dot at the end. Partial wildcards ("*foo.com") name nothing. */
@@ -175,7 +176,8 @@ static int add_hosts(struct weir_policy *p, const struct weir_resource *resource
                                 host[k] = (char)(host[k] - 'A' + 'a');
                 if (n > 1 && host[n - 1] == '.')
                         host[n - 1] = '\0';
-                if (weir_prefix_parse(host, &prefix, NULL) == 0 || (host[0] == '*' && host[1] != '.' && host[1] != '\0'))
+                if (weir_prefix_parse(host, &prefix, NULL) == 0 ||
+                    (host[0] == '*' && host[1] != '.' && host[1] != '\0'))
                         continue;
                 if (weir_strv_add(&p->hosts, host) < 0)
                         return -ENOMEM;
@@ -191,7 +193,8 @@ static int add_gaps(struct weir_policy *p, const struct weir_resource *resource)
         r = weir_resource_not_enforced(resource, &gaps);
         for (size_t i = 0; i < gaps.n && r == 0; i++) {
                 weir_auto_free char *line = weir_err_format(&gaps.items[i]);
-                weir_auto_free char *text = line ? weir_asprintf("%s/%s: %s", weir_resource_home(resource), resource->name, line) : NULL;
+                weir_auto_free char *text =
+                        line ? weir_asprintf("%s/%s: %s", weir_resource_home(resource), resource->name, line) : NULL;
 
                 r = text ? weir_strv_add(&p->gaps, text) : -ENOMEM;
         }
@@ -283,7 +286,8 @@ static int seal_digest(struct weir_policy *p)
                 const struct rule *rule = &p->rules[i];
 
                 weir_buf_puts(&buf, weir_prefix_format(&rule->rule.prefix, prefix));
-                weir_buf_printf(&buf, " %u %s %s %s", rule->rule.port, rule->rule.resource, rule->rule.source, rule->rule.port_name);
+                weir_buf_printf(&buf, " %u %s %s %s", rule->rule.port, rule->rule.resource, rule->rule.source,
+                                rule->rule.port_name);
                 for (uint32_t k = 0; k < rule->n_endpoints; k++) {
                         const struct endpoint *e = &p->endpoints[rule->first_endpoint + k];
 
@@ -319,8 +323,8 @@ static int seal(struct weir_policy *p)
         return r < 0 ? r : seal_digest(p);
 }
 
-static int add_all(struct weir_policy *p, const struct weir_resources *resources, const struct weir_policy_options *options,
-                   struct weir_err *err)
+static int add_all(struct weir_policy *p, const struct weir_resources *resources,
+                   const struct weir_policy_options *options, struct weir_err *err)
 {
         for (size_t i = 0; i < resources->n; i++) {
                 const struct weir_resource *resource = resources->items[i];
@@ -331,7 +335,9 @@ static int add_all(struct weir_policy *p, const struct weir_resources *resources
                         continue;
                 r = add_resource(p, resource, scope);
                 if (r == WEIR_ELIMIT)
-                        return weir_err_set(err, r, "%s/%s: more than %d rules (addresses times ports); name larger blocks or split the policy",
+                        return weir_err_set(err, r,
+                                            "%s/%s: more than %d rules (addresses times ports); name larger blocks or "
+                                            "split the policy",
                                             weir_resource_home(resource), resource->name, RULES_MAX);
                 if (r < 0)
                         return weir_err_set(err, r, "out of memory");
@@ -339,8 +345,8 @@ static int add_all(struct weir_policy *p, const struct weir_resources *resources
         return 0;
 }
 
-int weir_policy_compile(const struct weir_resources *resources, const struct weir_policy_options *options, struct weir_policy **ret_policy,
-                        struct weir_err *err)
+int weir_policy_compile(const struct weir_resources *resources, const struct weir_policy_options *options,
+                        struct weir_policy **ret_policy, struct weir_err *err)
 {
         weir_auto(policy) struct weir_policy *p = calloc(1, sizeof(*p));
         int r;

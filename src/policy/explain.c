@@ -33,22 +33,24 @@ static void advise(const struct weir_query *query, enum weir_reason reason, stru
                 return;
         }
         weir_buf_printf(buf, "  to do: weir create an %s with %s [\"%s/%u\"] and port number %u, protocol TCP\n",
-                        v4 ? "ExternalService" : "entry (kind ServiceEntry)", v4 ? "hosts" : "addresses", addr, v4 ? 32 : 128, query->port);
+                        v4 ? "ExternalService" : "entry (kind ServiceEntry)", v4 ? "hosts" : "addresses", addr,
+                        v4 ? 32 : 128, query->port);
 }
 
 static void print_rule(const struct weir_rule *rule, struct weir_buf *buf)
 {
         char prefix[WEIR_PREFIX_STRLEN];
 
-        weir_buf_printf(buf, "%s (%s port %u \"%s\", %s)", rule->resource, weir_prefix_format(&rule->prefix, prefix), rule->port,
-                        rule->port_name, rule->source);
+        weir_buf_printf(buf, "%s (%s port %u \"%s\", %s)", rule->resource, weir_prefix_format(&rule->prefix, prefix),
+                        rule->port, rule->port_name, rule->source);
 }
 
 static void print_destination(const struct weir_query *query, struct weir_buf *buf)
 {
         char to[WEIR_ENDPOINT_STRLEN];
 
-        weir_buf_printf(buf, "%s %s", weir_ip_protocol_name(query->protocol), weir_endpoint_format(&query->addr, query->port, to));
+        weir_buf_printf(buf, "%s %s", weir_ip_protocol_name(query->protocol),
+                        weir_endpoint_format(&query->addr, query->port, to));
 }
 
 static void print_dialled(const struct weir_policy *policy, const struct rule *rule, struct weir_buf *buf)
@@ -100,7 +102,8 @@ static const char *dns_words(const struct weir_policy *policy, enum weir_dns_mod
 {
         switch (weir_policy_dns_mode(policy, mode)) {
         case WEIR_DNS_OPEN:
-                return mode == WEIR_DNS_AUTO ? "open: some rule names addresses only, so every name is resolved and its addresses are judged" :
+                return mode == WEIR_DNS_AUTO ? "open: some rule names addresses only, so every name is resolved and "
+                                               "its addresses are judged" :
                                                "open: every name is resolved and its addresses are judged";
         case WEIR_DNS_OFF:
                 return "off: no name is resolved";
@@ -111,7 +114,8 @@ static const char *dns_words(const struct weir_policy *policy, enum weir_dns_mod
         return "gated: only names that a rule names are resolved, the rest is refused and goes nowhere";
 }
 
-void weir_policy_explain_name(const struct weir_policy *policy, enum weir_dns_mode mode, const char *host, struct weir_buf *buf)
+void weir_policy_explain_name(const struct weir_policy *policy, enum weir_dns_mode mode, const char *host,
+                              struct weir_buf *buf)
 {
         enum weir_dns_mode effective = weir_policy_dns_mode(policy, mode);
         bool named = weir_policy_names_host(policy, host);
@@ -119,10 +123,13 @@ void weir_policy_explain_name(const struct weir_policy *policy, enum weir_dns_mo
 
         weir_buf_puts(buf, allowed ? "allow dns " : "deny dns ");
         weir_buf_escape(buf, host, strlen(host));
-        weir_buf_printf(buf, " (%s)\n  dns is %s\n", named ? "a rule names this host" : weir_reason_words(WEIR_REASON_DNS_NO_RULE),
+        weir_buf_printf(buf, " (%s)\n  dns is %s\n",
+                        named ? "a rule names this host" : weir_reason_words(WEIR_REASON_DNS_NO_RULE),
                         dns_words(policy, mode));
         if (allowed)
-                weir_buf_puts(buf, "  to do: ask again with each address that the name has: connections are judged by address\n");
+                weir_buf_puts(
+                        buf,
+                        "  to do: ask again with each address that the name has: connections are judged by address\n");
 }
 
 static void print_rules(const struct weir_policy *policy, struct weir_buf *buf)
@@ -153,7 +160,8 @@ static void print_builtins(const struct weir_policy *policy, struct weir_buf *bu
         for (size_t i = 0; i < policy->builtins.n_self; i++)
                 weir_buf_printf(buf, "  %s (this host): needs a rule for this address alone\n",
                                 weir_addr_format(&policy->builtins.self[i], addr));
-        weir_buf_puts(buf, "  IPv4 inside IPv6 (64:ff9b::/96, 64:ff9b:1::/48, 2002::/16, 2001::/32, ::/96): never opened by an IPv4 rule, and\n"
+        weir_buf_puts(buf, "  IPv4 inside IPv6 (64:ff9b::/96, 64:ff9b:1::/48, 2002::/16, 2001::/32, ::/96): never "
+                           "opened by an IPv4 rule, and\n"
                            "  closed where the inner address is one of the above\n"
                            "  UDP, ICMP and every protocol but TCP: closed\n"
                            "  everything else: closed\n");

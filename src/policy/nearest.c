@@ -59,8 +59,8 @@ static const struct rule *nearest_port(const struct weir_policy *policy, const s
 }
 
 /* In the order of addresses the closest prefixes stand beside the place where the address would stand. */
-static size_t add_neighbours(const struct weir_policy *policy, const struct weir_query *query, const struct weir_rule **ret, size_t have,
-                             size_t n)
+static size_t add_neighbours(const struct weir_policy *policy, const struct weir_query *query,
+                             const struct weir_rule **ret, size_t have, size_t n)
 {
         size_t low = 0, high = policy->n_nodes;
         const struct node *sides[2] = { NULL, NULL };
@@ -78,7 +78,8 @@ static size_t add_neighbours(const struct weir_policy *policy, const struct weir
                 sides[0] = &policy->nodes[low - 1];
         if (low < policy->n_nodes)
                 sides[1] = &policy->nodes[low];
-        if (sides[0] && sides[1] && closeness(&sides[1]->prefix, &query->addr) > closeness(&sides[0]->prefix, &query->addr)) {
+        if (sides[0] && sides[1] &&
+            closeness(&sides[1]->prefix, &query->addr) > closeness(&sides[0]->prefix, &query->addr)) {
                 const struct node *swap = sides[0];
 
                 sides[0] = sides[1];
@@ -93,7 +94,8 @@ static size_t add_neighbours(const struct weir_policy *policy, const struct weir
         return have;
 }
 
-size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_query *asked, const struct weir_rule **ret, size_t n)
+size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_query *asked,
+                           const struct weir_rule **ret, size_t n)
 {
         struct weir_query query = *asked;
         unsigned least;
@@ -119,6 +121,7 @@ void weir_policy_nearest_text(const struct weir_policy *policy, const struct wei
         if (n > 0)
                 buf[0] = '\0';
         if (weir_policy_nearest(policy, query, &rule, 1) == 1)
-                (void)snprintf(buf, n, weir_addr_is_v4(&rule->prefix.addr) ? "nearest: %s %s:%u" : "nearest: %s [%s]:%u", rule->resource,
-                               weir_prefix_format(&rule->prefix, prefix), rule->port);
+                (void)snprintf(buf, n,
+                               weir_addr_is_v4(&rule->prefix.addr) ? "nearest: %s %s:%u" : "nearest: %s [%s]:%u",
+                               rule->resource, weir_prefix_format(&rule->prefix, prefix), rule->port);
 }

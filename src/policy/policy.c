@@ -94,7 +94,8 @@ static int by_name(const void *key, const void *item)
 
 static bool has_host(const struct weir_policy *policy, const char *text)
 {
-        return policy->hosts.n > 0 && bsearch(text, policy->hosts.items, policy->hosts.n, sizeof(*policy->hosts.items), by_name);
+        return policy->hosts.n > 0 &&
+               bsearch(text, policy->hosts.items, policy->hosts.n, sizeof(*policy->hosts.items), by_name);
 }
 
 bool weir_policy_names_host(const struct weir_policy *policy, const char *host)

@@ -18,12 +18,12 @@ struct weir_resources;
 
 /* What the compiler is told about the workload and the machine. */
 struct weir_policy_options {
-        const char *namespace_;          /* the workload's; NULL means "default" */
+        const char *namespace_;             /* the workload's; NULL means "default" */
         const char *const *root_namespaces; /* NULL-terminated; NULL means weir-system, istio-system */
-        const struct weir_addr *self;    /* addresses of this host: built-in deny unless /32 or /128 */
+        const struct weir_addr *self;       /* addresses of this host: built-in deny unless /32 or /128 */
         size_t n_self;
-        bool widen_export_to;            /* the store's owner lets exportTo widen; default off */
-        uint64_t generation;             /* of the snapshot, for records */
+        bool widen_export_to; /* the store's owner lets exportTo widen; default off */
+        uint64_t generation;  /* of the snapshot, for records */
 };
 
 enum weir_ip_protocol { WEIR_IP_TCP, WEIR_IP_UDP, WEIR_IP_ICMP, WEIR_IP_OTHER, WEIR_IP_COUNT };
@@ -93,14 +93,18 @@ enum weir_dns_mode weir_policy_dns_mode(const struct weir_policy *policy, enum w
 /* Whether some rule in scope names this host (lower-case, no trailing dot): exact or "*.suffix", label-wise. */
 bool weir_policy_names_host(const struct weir_policy *policy, const char *host);
 
-/* The rules nearest to a denied query: same address other port, then longest prefix in common. At most @n; returns how many. */
-size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_query *query, const struct weir_rule **ret, size_t n);
+/* The rules nearest to a denied query: same address other port, then longest prefix in common. At most @n; returns how
+ * many. */
+size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_query *query,
+                           const struct weir_rule **ret, size_t n);
 /* One short clause for a log line, e.g. "nearest: default/wikipedia-ext 198.35.26.96/27:443"; "" if there is none. */
 void weir_policy_nearest_text(const struct weir_policy *policy, const struct weir_query *query, char *buf, size_t n);
 
-/* "weir explain" for one query: "allow ..." or "deny ...", the deciding rule and scope or the nearest rules and what to do. */
+/* "weir explain" for one query: "allow ..." or "deny ...", the deciding rule and scope or the nearest rules and what to
+ * do. */
 void weir_policy_explain(const struct weir_policy *policy, const struct weir_query *query, struct weir_buf *buf);
 /* For a name: what DNS would answer and why. */
-void weir_policy_explain_name(const struct weir_policy *policy, enum weir_dns_mode mode, const char *host, struct weir_buf *buf);
+void weir_policy_explain_name(const struct weir_policy *policy, enum weir_dns_mode mode, const char *host,
+                              struct weir_buf *buf);
 /* Every effective rule, every part not enforced, and every built-in rule. */
 void weir_policy_explain_all(const struct weir_policy *policy, enum weir_dns_mode mode, struct weir_buf *buf);

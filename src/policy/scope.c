@@ -32,12 +32,14 @@ static bool exported_to(const struct weir_resource *resource, const char *home, 
 
                 if (weir_streq(to, "~"))
                         return false;
-                found |= weir_streq(to, "*") || weir_streq(to, namespace_) || (weir_streq(to, ".") && weir_streq(home, namespace_));
+                found |= weir_streq(to, "*") || weir_streq(to, namespace_) ||
+                         (weir_streq(to, ".") && weir_streq(home, namespace_));
         }
         return found;
 }
 
-bool weir_scope_of(const struct weir_resource *resource, const struct weir_policy_options *options, enum weir_scope *ret_scope)
+bool weir_scope_of(const struct weir_resource *resource, const struct weir_policy_options *options,
+                   enum weir_scope *ret_scope)
 {
         const char *mine = options->namespace_ ? options->namespace_ : "default";
         const char *home = weir_resource_home(resource);

@@ -13,4 +13,5 @@ const char *weir_resource_home(const struct weir_resource *resource); /* its nam
 
 /* A resource of the workload's own namespace or of a root namespace applies, where exportTo does not take it away;
  * one of another namespace only where the store's owner lets exportTo widen. */
-bool weir_scope_of(const struct weir_resource *resource, const struct weir_policy_options *options, enum weir_scope *ret_scope);
+bool weir_scope_of(const struct weir_resource *resource, const struct weir_policy_options *options,
+                   enum weir_scope *ret_scope);

@@ -4,11 +4,12 @@
  *
  * Theory of operation
  *
- * @rules stand sorted by prefix (address, then length), port, and resource. All rules of one prefix are a node; @nodes stand in the
- * same order, and each knows its parent: the longest other prefix that covers it. The last node that is not behind an address in that
- * order is either its longest match or lies below it, so a match is one binary search and a walk up the parents, at most one for each
- * bit of the address. On the way, the first node with the port decides: that is what copying the ports of covering prefixes down into
- * every prefix would give, without the copies, which for a prefix of 65,535 ports over 100,000 others would be 6.5 thousand million.
+ * @rules stand sorted by prefix (address, then length), port, and resource. All rules of one prefix are a node; @nodes
+ * stand in the same order, and each knows its parent: the longest other prefix that covers it. The last node that is
+ * not behind an address in that order is either its longest match or lies below it, so a match is one binary search and
+ * a walk up the parents, at most one for each bit of the address. On the way, the first node with the port decides:
+ * that is what copying the ports of covering prefixes down into every prefix would give, without the copies, which for
+ * a prefix of 65,535 ports over 100,000 others would be 6.5 thousand million.
  */
 #pragma once
 
@@ -60,9 +61,9 @@ struct weir_policy {
         struct endpoint *endpoints;
         size_t n_origins, n_rules, n_nodes, n_endpoints;
         size_t origins_capacity, rules_capacity, endpoints_capacity;
-        struct weir_strv texts;    /* port names, owned */
-        struct weir_strv hosts;    /* names of resources in scope, lower case, sorted */
-        struct weir_strv gaps;     /* "source: text" of what is in scope and not enforced */
+        struct weir_strv texts; /* port names, owned */
+        struct weir_strv hosts; /* names of resources in scope, lower case, sorted */
+        struct weir_strv gaps;  /* "source: text" of what is in scope and not enforced */
 };
 
 /* The node with the longest prefix that covers @addr and has at least @least_bits; WEIR_NO_NODE if there is none. */

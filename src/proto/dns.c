@@ -3,13 +3,14 @@
 /*
  * Theory of operation
  *
- * A query is read whole into struct weir_dns_query or not at all; what goes upstream is written anew from that struct, so the reader
- * decides what can leave. A reply is walked record by record: every name, length and count must hold, because it is handed to a
- * resolver library inside the workload, and to be sure that it answers the one question asked.
+ * A query is read whole into struct weir_dns_query or not at all; what goes upstream is written anew from that struct,
+ * so the reader decides what can leave. A reply is walked record by record: every name, length and count must hold,
+ * because it is handed to a resolver library inside the workload, and to be sure that it answers the one question
+ * asked.
  *
- * Names are read by one function for both. Termination does not rest on the message: a compression pointer must point before the
- * run of labels it ends (RFC 1035 4.1.4, "prior occurrence"), so targets strictly fall, there are at most POINTERS_MAX of them, and a
- * name has at most 255 bytes.
+ * Names are read by one function for both. Termination does not rest on the message: a compression pointer must point
+ * before the run of labels it ends (RFC 1035 4.1.4, "prior occurrence"), so targets strictly fall, there are at most
+ * POINTERS_MAX of them, and a name has at most 255 bytes.
  */
 #include "proto/dns.h"
 
@@ -101,7 +102,8 @@ static void name_put_label(struct name *name, const uint8_t *label, size_t n)
  *   | 00 | length: 6 | bytes        | 11 | offset: 14 |      | 00000000 |
  *   +----+-----------+---- - -      +----+------------+      +----------+
  *
- * 01 and 10 were never assigned a lasting meaning: FAIL. @c ends behind the name where it stands, not where a pointer led.
+ * 01 and 10 were never assigned a lasting meaning: FAIL. @c ends behind the name where it stands, not where a pointer
+ * led.
  * @name may be NULL: then the name is only checked.
  */
 static bool read_name(struct weir_cursor *c, bool compression, struct name *name)
@@ -201,7 +203,8 @@ static enum weir_match refuse(enum weir_dns_rcode rcode, enum weir_dns_rcode *re
         return WEIR_FAIL;
 }
 
-enum weir_match weir_dns_parse_query(const uint8_t *bytes, size_t n, struct weir_dns_query *ret_query, enum weir_dns_rcode *ret_rcode)
+enum weir_match weir_dns_parse_query(const uint8_t *bytes, size_t n, struct weir_dns_query *ret_query,
+                                     enum weir_dns_rcode *ret_rcode)
 {
         struct weir_cursor c = weir_cursor(bytes, n);
         struct header h = read_header(&c);
@@ -306,21 +309,24 @@ static bool check_section(struct weir_cursor *c, unsigned n, unsigned opts)
         return true;
 }
 
-enum weir_match weir_dns_check_reply(const uint8_t *bytes, size_t n, const struct weir_dns_query *query, bool *ret_truncated)
+enum weir_match weir_dns_check_reply(const uint8_t *bytes, size_t n, const struct weir_dns_query *query,
+                                     bool *ret_truncated)
 {
         struct weir_cursor c = weir_cursor(bytes, n);
         struct header h = read_header(&c);
         struct name name;
         uint16_t type, class;
 
-        if (!weir_cursor_ok(&c) || !(h.flags & FLAG_QR) || (h.flags & FLAG_OPCODE) || h.id != query->id || h.qdcount != 1)
+        if (!weir_cursor_ok(&c) || !(h.flags & FLAG_QR) || (h.flags & FLAG_OPCODE) || h.id != query->id ||
+            h.qdcount != 1)
                 return WEIR_FAIL;
         if (n > WEIR_DNS_MESSAGE_MAX || !read_question(&c, &name, &type, &class) || name.overflow)
                 return WEIR_FAIL;
         if (type != query->type || class != CLASS_IN || strcmp(name.text, query->name) != 0)
                 return WEIR_FAIL;
         if (!(h.flags & FLAG_TC)) {
-                if (!check_section(&c, h.ancount, 0) || !check_section(&c, h.nscount, 0) || !check_section(&c, h.arcount, 1))
+                if (!check_section(&c, h.ancount, 0) || !check_section(&c, h.nscount, 0) ||
+                    !check_section(&c, h.arcount, 1))
                         return WEIR_FAIL;
                 if (weir_cursor_left(&c) > 0)
                         return WEIR_FAIL;
@@ -343,8 +349,8 @@ static void put_header(uint8_t *out, uint16_t id, unsigned flags, unsigned qdcou
         put16(out + 4, qdcount);
 }
 
-size_t weir_dns_write_error(const uint8_t *query_bytes, size_t n, size_t question_end, enum weir_dns_rcode rcode, bool truncated,
-                            uint8_t *out, size_t room)
+size_t weir_dns_write_error(const uint8_t *query_bytes, size_t n, size_t question_end, enum weir_dns_rcode rcode,
+                            bool truncated, uint8_t *out, size_t room)
 {
         struct weir_cursor c = weir_cursor(query_bytes, n);
         struct header h = read_header(&c);
@@ -353,7 +359,8 @@ size_t weir_dns_write_error(const uint8_t *query_bytes, size_t n, size_t questio
 
         if (!weir_cursor_ok(&c) || length > n || length > room)
                 return 0;
-        flags = FLAG_QR | FLAG_RA | (h.flags & (FLAG_OPCODE | FLAG_RD | FLAG_CD)) | (truncated ? FLAG_TC : 0) | (unsigned)rcode;
+        flags = FLAG_QR | FLAG_RA | (h.flags & (FLAG_OPCODE | FLAG_RD | FLAG_CD)) | (truncated ? FLAG_TC : 0) |
+                (unsigned)rcode;
         put_header(out, h.id, flags, length > WEIR_DNS_HEADER);
         memcpy(out + WEIR_DNS_HEADER, query_bytes + WEIR_DNS_HEADER, length - WEIR_DNS_HEADER);
         return length;
@@ -371,8 +378,8 @@ size_t weir_dns_write_opt(uint8_t *out, size_t length, size_t room, uint16_t udp
         return length + 11;
 }
 
-size_t weir_dns_write_address(const uint8_t *query_bytes, size_t n, size_t question_end, const struct weir_addr *addr, uint32_t ttl,
-                              uint8_t *out, size_t room)
+size_t weir_dns_write_address(const uint8_t *query_bytes, size_t n, size_t question_end, const struct weir_addr *addr,
+                              uint32_t ttl, uint8_t *out, size_t room)
 {
         bool v4 = weir_addr_is_v4(addr);
         size_t size = v4 ? 4 : 16;
@@ -380,7 +387,7 @@ size_t weir_dns_write_address(const uint8_t *query_bytes, size_t n, size_t quest
 
         if (length <= WEIR_DNS_HEADER || room - length < 12 + size)
                 return 0;
-        put16(out + 6, 1);                           /* ANCOUNT */
+        put16(out + 6, 1);                             /* ANCOUNT */
         put16(out + length, 0xc000 | WEIR_DNS_HEADER); /* the question's name */
         put16(out + length + 2, v4 ? WEIR_DNS_A : WEIR_DNS_AAAA);
         put16(out + length + 4, CLASS_IN);
@@ -391,7 +398,8 @@ size_t weir_dns_write_address(const uint8_t *query_bytes, size_t n, size_t quest
         return length + 12 + size;
 }
 
-size_t weir_dns_write_query(const uint8_t *query_bytes, size_t n, const struct weir_dns_query *query, uint8_t *out, size_t room)
+size_t weir_dns_write_query(const uint8_t *query_bytes, size_t n, const struct weir_dns_query *query, uint8_t *out,
+                            size_t room)
 {
         size_t end = query->question_end;
         unsigned flags = FLAG_RD | (query->checking_disabled ? FLAG_CD : 0) | (query->authentic_data ? FLAG_AD : 0);

@@ -23,11 +23,11 @@ struct weir_pipe_pool {
 };
 
 /* Bounds for an ordinary user, whose pipes share 64 MiB (pipe-user-pages-soft) with all their other programs. */
-#define WEIR_PIPES_MAX      256
-#define WEIR_PIPES_BIG_MAX  32
+#define WEIR_PIPES_MAX 256
+#define WEIR_PIPES_BIG_MAX 32
 #define WEIR_PIPES_IDLE_MAX 32
-#define WEIR_PIPE_BIG       (1024 * 1024)
-#define WEIR_PIPE_SMALL     (64 * 1024)
+#define WEIR_PIPE_BIG (1024 * 1024)
+#define WEIR_PIPE_SMALL (64 * 1024)
 
 struct weir_pipe *weir_pipe_take(struct weir_pipe_pool *pool); /* NULL: go on without one */
 /* @clean: empty, so the next one may have it; else it is closed with what is in it. */

@@ -28,7 +28,7 @@
 #include "telemetry/record.h"
 
 #define ACCEPT_BATCH 64
-#define PAUSE_NS     (100 * WEIR_MS)
+#define PAUSE_NS (100 * WEIR_MS)
 
 static void pause_listeners(struct weir_relay *relay)
 {

@@ -26,8 +26,8 @@
 #include "event/loop.h"
 #include "relay/internal.h"
 
-#define SHARE     (2 * 1024 * 1024)
-#define ROUNDS    16
+#define SHARE (2 * 1024 * 1024)
+#define ROUNDS 16
 #define COPY_SIZE (64 * 1024)
 
 enum progress { PROGRESS_BROKEN = -1, PROGRESS_STUCK = 0, PROGRESS_MOVED = 1 };
@@ -93,8 +93,8 @@ static enum progress copy(struct weir_half *source, struct weir_half *target)
                 return failed(errno, &target->writable);
         source->bytes += (uint64_t)sent;
         /* MSG_TRUNC takes them without copying again; see tcp(7). */
-        return recv(source->fd, NULL, (size_t)sent, MSG_TRUNC | MSG_DONTWAIT) == sent ? PROGRESS_MOVED
-                                                                                      : PROGRESS_BROKEN;
+        return recv(source->fd, NULL, (size_t)sent, MSG_TRUNC | MSG_DONTWAIT) == sent ? PROGRESS_MOVED :
+                                                                                        PROGRESS_BROKEN;
 }
 
 static enum progress move_once(struct weir_flow *flow, struct weir_half *source, struct weir_half *target)

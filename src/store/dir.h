@@ -22,12 +22,12 @@
 #include "base/strutil.h"
 #include "model/resource.h"
 
-#define WEIR_DIR_SUFFIX   ".yaml"
+#define WEIR_DIR_SUFFIX ".yaml"
 #define WEIR_DIR_REVISION "revision"
 /* A file name has at most 255 bytes (NAME_MAX), the suffix included. */
-#define WEIR_DIR_NAME_MAX     250
-#define WEIR_DIR_FILE_STRLEN  256
-#define WEIR_DIR_ENTRIES_MAX  100000 /* in one folder */
+#define WEIR_DIR_NAME_MAX 250
+#define WEIR_DIR_FILE_STRLEN 256
+#define WEIR_DIR_ENTRIES_MAX 100000 /* in one folder */
 #define WEIR_DIR_REVISION_MAX INT64_MAX
 
 /**

@@ -116,8 +116,8 @@ static int parse(const char *bytes, size_t n, enum weir_kind kind, const char *n
         r = weir_resources_read(bytes, n, path, &found, errors, NULL);
         if (r == 0 && found.n != 1)
                 r = add_content_error(errors, path, 0,
-                                      found.n ? "holds several resources: in a store each has a file of its own"
-                                              : "holds no resource: fill it or remove it");
+                                      found.n ? "holds several resources: in a store each has a file of its own" :
+                                                "holds no resource: fill it or remove it");
         if (r == 0)
                 r = check_place(found.items[0], kind, namespace_, name, path, errors);
         if (r == 0)
@@ -347,8 +347,8 @@ static int check_watch(struct pass *pass)
         if (error == 0)
                 return 0;
         text = weir_asprintf("cannot be watched for changes: %s",
-                             error == -ENOSPC ? "raise the limit (sysctl fs.inotify.max_user_watches)"
-                                              : strerror(-error));
+                             error == -ENOSPC ? "raise the limit (sysctl fs.inotify.max_user_watches)" :
+                                                strerror(-error));
         return go_on(add_text(pass, pass->store->path, text));
 }
 

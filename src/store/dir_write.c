@@ -34,12 +34,12 @@
 #include "store/dir.h"
 #include "store/store.h"
 
-#define LOCK_FILE          ".lock"
-#define LOCK_MODE          0200
-#define LOCK_POLL_NS       (2 * 1000 * 1000)
+#define LOCK_FILE ".lock"
+#define LOCK_MODE 0200
+#define LOCK_POLL_NS (2 * 1000 * 1000)
 #define RESOURCE_TEMPORARY ".resource.tmp"
 #define REVISION_TEMPORARY ".revision.tmp"
-#define REVISION_STRLEN    24
+#define REVISION_STRLEN 24
 
 enum write_mode { WRITE_CREATE, WRITE_REPLACE, WRITE_APPLY };
 
@@ -361,9 +361,9 @@ static int find(struct weir_store *store, struct target *target, struct weir_err
         target->exists = true;
         if (!S_ISREG(st.st_mode))
                 return weir_dir_fail(err,
-                                     S_ISLNK(st.st_mode)   ? -ELOOP
-                                     : S_ISDIR(st.st_mode) ? -EISDIR
-                                                           : -ENXIO,
+                                     S_ISLNK(st.st_mode) ? -ELOOP :
+                                     S_ISDIR(st.st_mode) ? -EISDIR :
+                                                           -ENXIO,
                                      target->path);
         return read_version(store, target) < 0 ? out_of_memory(err) : 0;
 }
@@ -447,8 +447,8 @@ static int write_locked(struct weir_store *store, struct target *target, const s
         r = print(resource, revision, &text);
         if (r < 0)
                 return r == -EFBIG ? weir_err_set(err, WEIR_ELIMIT, "%s is larger than 1 MiB when it is written out",
-                                                  resource->name)
-                                   : weir_err_set(err, r, "%s", strerror(-r));
+                                                  resource->name) :
+                                     weir_err_set(err, r, "%s", strerror(-r));
         r = put(store, target, &text, revision, err);
         if (r < 0)
                 remove_temporaries(store);
@@ -551,8 +551,8 @@ static int delete_locked(struct weir_store *store, struct target *target, struct
         if (r < 0 && r != -ENOSPC && r != -EDQUOT)
                 return weir_dir_fail(err, r, store->path);
         if (unlinkat(target->folder, target->file, 0) < 0)
-                return errno == ENOENT ? weir_dir_not_found(err, target->kind, target->name)
-                                       : weir_dir_fail(err, -errno, target->path);
+                return errno == ENOENT ? weir_dir_not_found(err, target->kind, target->name) :
+                                         weir_dir_fail(err, -errno, target->path);
         r = sync_folder(target->folder);
         return r < 0 ? weir_dir_fail(err, r, target->path) : 0;
 }

@@ -70,9 +70,9 @@ static int make_absolute(const char *path, char **ret_path, struct weir_err *err
                         return weir_err_set(err, -errno,
                                             "the store %s is meant below the current folder, which is gone: %s", path,
                                             strerror(errno));
-                *ret_path = weir_streq(path, ".") || !path[0]
-                                    ? strdup(cwd)
-                                    : weir_asprintf("%s/%s", weir_streq(cwd, "/") ? "" : cwd, path);
+                *ret_path = weir_streq(path, ".") || !path[0] ?
+                                    strdup(cwd) :
+                                    weir_asprintf("%s/%s", weir_streq(cwd, "/") ? "" : cwd, path);
         }
         if (!*ret_path)
                 return weir_err_set(err, -ENOMEM, "out of memory");

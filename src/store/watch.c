@@ -30,11 +30,11 @@
 #include "store/store.h"
 
 /* IN_CLOSE_WRITE, not IN_MODIFY: what is still being written by hand is read when it is done. */
-#define FOLDER_EVENTS                                                                                                  \
-        (IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF |           \
+#define FOLDER_EVENTS                                                                                        \
+        (IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_CLOSE_WRITE | IN_ATTRIB | IN_DELETE_SELF | \
          IN_MOVE_SELF | IN_ONLYDIR)
 #define ANCESTOR_EVENTS (IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
-#define FIND_TRIES      16
+#define FIND_TRIES 16
 
 /* @below is "" or "/..". Returns the watch or -errno. */
 static int watch_descriptor(const struct weir_watch *watch, int fd, const char *below, uint32_t events)

@@ -3,10 +3,10 @@
 /*
  * Theory of operation
  *
- * A workload decides how often it is refused, so nothing here may grow with it. Destinations printed lately stand in a table of fixed
- * size, DENIAL_WAYS to a set; when a set is full the oldest makes room, which at worst prints a line twice. A workload that tries one
- * destination after another is held by DENIAL_LINES_PER_SECOND for all together. What is left out is counted, and the count is told
- * with the next line. The flow log has every one of them.
+ * A workload decides how often it is refused, so nothing here may grow with it. Destinations printed lately stand in a
+ * table of fixed size, DENIAL_WAYS to a set; when a set is full the oldest makes room, which at worst prints a line
+ * twice. A workload that tries one destination after another is held by DENIAL_LINES_PER_SECOND for all together. What
+ * is left out is counted, and the count is told with the next line. The flow log has every one of them.
  */
 #include "telemetry/internal.h"
 
@@ -112,7 +112,8 @@ static void put_destination(struct weir_buf *buf, const struct weir_record *reco
         bool dns = record->path == WEIR_PATH_DNS;
 
         if (record->name && (dns || !record->has_destination))
-                weir_buf_escape(buf, record->name[0] ? record->name : ".", strlen(record->name[0] ? record->name : "."));
+                weir_buf_escape(buf, record->name[0] ? record->name : ".",
+                                strlen(record->name[0] ? record->name : "."));
         else if (record->has_destination && record->port)
                 weir_buf_puts(buf, weir_endpoint_format(&record->destination, record->port, text));
         else if (record->has_destination)

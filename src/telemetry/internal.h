@@ -10,17 +10,18 @@
 #include "telemetry/record.h"
 
 /*
- * An output: a descriptor and the bytes it did not take yet. Whole lines only come in, so what is dropped is a whole line.
- * The flags of the caller's open file description are never touched: a terminal or pipe is shared with the shell and the workload.
+ * An output: a descriptor and the bytes it did not take yet. Whole lines only come in, so what is dropped is a whole
+ * line. The flags of the caller's open file description are never touched: a terminal or pipe is shared with the shell
+ * and the workload.
  */
 struct output {
-        int fd;            /* -1: nowhere */
-        bool owned;        /* an open file description of our own, non-blocking */
+        int fd;     /* -1: nowhere */
+        bool owned; /* an open file description of our own, non-blocking */
         bool socket, regular;
-        bool dead;         /* the reader is gone */
+        bool dead; /* the reader is gone */
         size_t limit;
         struct weir_buf queue;
-        size_t done;       /* bytes of @queue written already */
+        size_t done; /* bytes of @queue written already */
 };
 
 void output_open(struct output *out, int fd, size_t limit);
@@ -44,10 +45,10 @@ struct denial {
 struct denials {
         struct output out;
         uint64_t key;
-        uint64_t second_ns;      /* when the running second began */
-        unsigned lines;          /* printed in it */
-        uint64_t unsaid;         /* over the limit of lines, not yet told */
-        uint64_t dropped;        /* held or queued lines that had no room */
+        uint64_t second_ns; /* when the running second began */
+        unsigned lines;     /* printed in it */
+        uint64_t unsaid;    /* over the limit of lines, not yet told */
+        uint64_t dropped;   /* held or queued lines that had no room */
         struct denial table[DENIAL_SETS][DENIAL_WAYS];
 };
 

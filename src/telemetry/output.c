@@ -29,8 +29,8 @@ void output_open(struct output *out, int fd, size_t limit)
         out->socket = S_ISSOCK(st.st_mode);
         if (!S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode))
                 return;
-        /* The same pipe or terminal through an open file description of our own, which may be non-blocking. Where that is
-         * refused (another user's), poll before each write of at most PIPE_BUF. */
+        /* The same pipe or terminal through an open file description of our own, which may be non-blocking. Where that
+         * is refused (another user's), poll before each write of at most PIPE_BUF. */
         (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
         own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         if (own >= 0) {
@@ -86,7 +86,8 @@ void output_flush(struct output *out)
         }
 }
 
-/* Moves what is left to the front once the written part is the larger one, so that moving costs no more than writing did. */
+/* Moves what is left to the front once the written part is the larger one, so that moving costs no more than writing
+ * did. */
 static void compact(struct output *out)
 {
         if (out->done == 0 || out->done < out->queue.length / 2)

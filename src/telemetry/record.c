@@ -64,8 +64,8 @@ void weir_sink_free(struct weir_sink *sink)
 }
 
 /* The endpoint's two fields, null where it is not known. A port of 0 is no port (ICMP). */
-static void put_endpoint(struct weir_json *json, const char *addr_key, const char *port_key, bool has, const struct weir_addr *addr,
-                         uint16_t port)
+static void put_endpoint(struct weir_json *json, const char *addr_key, const char *port_key, bool has,
+                         const struct weir_addr *addr, uint16_t port)
 {
         char text[WEIR_ADDR_STRLEN];
 
@@ -84,7 +84,8 @@ static void put_count(struct weir_json *json, const char *key, bool known, uint6
                 weir_json_null(json, key);
 }
 
-/* Every field is there in every record, in this order; what is not known is null, never 0. duration_ms has three decimals. */
+/* Every field is there in every record, in this order; what is not known is null, never 0. duration_ms has three
+ * decimals. */
 void record_format_json(const struct weir_record *record, struct weir_buf *buf)
 {
         struct weir_json json = { .buf = buf };
@@ -132,19 +133,12 @@ static bool is_denial(const struct weir_record *record)
         return record->verdict != WEIR_VERDICT_ALLOW && !record->audit;
 }
 
-static enum class class_of(const struct weir_record *record)
-{
-        switch (record->path) {
-        case WEIR_PATH_DNS:
-                return CLASS_NAME;
-        case WEIR_PATH_KERNEL:
-                return CLASS_PACKET;
-        case WEIR_PATH_RELAY:
-        case WEIR_PATH_HANDOFF:
-        case WEIR_PATH_COUNT:
-                break;
+static enum class class_of(const struct weir_record *record) {
+        switch (record->path){
+                case WEIR_PATH_DNS : return CLASS_NAME; case WEIR_PATH_KERNEL : return CLASS_PACKET;
+                case WEIR_PATH_RELAY : case WEIR_PATH_HANDOFF : case WEIR_PATH_COUNT : break;
         }
-        return CLASS_CONNECTION;
+return CLASS_CONNECTION;
 }
 
 static void count_denial(struct weir_sink *sink, enum class class, enum weir_reason reason)
@@ -249,15 +243,18 @@ void weir_sink_print_stats(const struct weir_sink *sink, int fd)
 
         weir_buf_printf(&buf, "weir: %" PRIu64 " connections allowed, %" PRIu64 " denied", c->opened, c->denied);
         put_reasons(&buf, sink->denied_by_reason[CLASS_CONNECTION]);
-        weir_buf_printf(&buf, "\nweir: %" PRIu64 " bytes sent, %" PRIu64 " bytes received", c->bytes_sent, c->bytes_received);
+        weir_buf_printf(&buf, "\nweir: %" PRIu64 " bytes sent, %" PRIu64 " bytes received", c->bytes_sent,
+                        c->bytes_received);
         weir_buf_printf(&buf, "\nweir: %" PRIu64 " names answered, %" PRIu64 " denied", c->dns_answered, c->dns_denied);
         put_reasons(&buf, sink->denied_by_reason[CLASS_NAME]);
         weir_buf_printf(&buf, "\nweir: %" PRIu64 " other packets refused", c->rejected);
         put_reasons(&buf, sink->denied_by_reason[CLASS_PACKET]);
         if (c->records_dropped)
-                weir_buf_printf(&buf, "\nweir: %" PRIu64 " records dropped: the log could not take them", c->records_dropped);
+                weir_buf_printf(&buf, "\nweir: %" PRIu64 " records dropped: the log could not take them",
+                                c->records_dropped);
         if (c->denials_suppressed)
-                weir_buf_printf(&buf, "\nweir: %" PRIu64 " denials like others in the same second were not printed", c->denials_suppressed);
+                weir_buf_printf(&buf, "\nweir: %" PRIu64 " denials like others in the same second were not printed",
+                                c->denials_suppressed);
         weir_buf_putc(&buf, '\n');
         /* A reader that is gone costs the figures, nothing else. */
         if (!buf.error && weir_fd_write_all(fd, buf.data, buf.length) < 0)

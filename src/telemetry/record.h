@@ -24,17 +24,17 @@ struct weir_record {
         bool has_destination;
         struct weir_addr destination; /* original destination */
         uint16_t port;
-        const char *name;     /* DNS name if known */
+        const char *name; /* DNS name if known */
         bool has_dialled;
         struct weir_addr dialled;
         uint16_t dialled_port;
         enum weir_verdict verdict;
         enum weir_reason reason;
-        bool audit;           /* denied by policy, let through by --audit */
-        const char *rule;     /* "namespace/name"; NULL if none */
-        const char *nearest;  /* clause of weir_policy_nearest_text(); NULL or "" if none */
+        bool audit;          /* denied by policy, let through by --audit */
+        const char *rule;    /* "namespace/name"; NULL if none */
+        const char *nearest; /* clause of weir_policy_nearest_text(); NULL or "" if none */
         enum weir_path path;
-        bool has_bytes;       /* false writes null */
+        bool has_bytes;                      /* false writes null */
         uint64_t bytes_sent, bytes_received; /* by the workload */
         uint64_t duration_ns;
         uint64_t generation;
@@ -44,7 +44,8 @@ struct weir_record {
  * struct weir_sink_options - where records go
  * @log_fd:     JSON lines; -1 for none. Not owned. Set non-blocking by the sink if it is a pipe or socket
  * @denials_fd: one line a denial for people, at most one per destination and second; -1 for none (-q)
- * @held:       asked before a denial line is printed; true keeps it until weir_sink_release() (terminal in raw mode). May be NULL
+ * @held:       asked before a denial line is printed; true keeps it until weir_sink_release() (terminal in raw mode).
+ * May be NULL
  */
 struct weir_sink_options {
         int log_fd;
@@ -56,7 +57,7 @@ struct weir_sink_options {
 struct weir_counters {
         uint64_t opened, closed, denied, dns_answered, dns_denied, rejected;
         uint64_t bytes_sent, bytes_received;
-        uint64_t records_dropped; /* the log could not take them */
+        uint64_t records_dropped;    /* the log could not take them */
         uint64_t denials_suppressed; /* same destination within a second */
         uint64_t by_reason[WEIR_REASON_COUNT];
 };
@@ -67,8 +68,9 @@ void weir_sink_free(struct weir_sink *sink); /* flushes what a regular file take
 void weir_sink_record(struct weir_sink *sink, const struct weir_record *record);
 /* Counts a flow that began (its record comes at its end). */
 void weir_sink_opened(struct weir_sink *sink);
-void weir_sink_flush(struct weir_sink *sink);   /* tries the queue again, and held lines if they may go now */
-bool weir_sink_pending(const struct weir_sink *sink); /* whether anything is queued or held: flush again after a while */
+void weir_sink_flush(struct weir_sink *sink); /* tries the queue again, and held lines if they may go now */
+bool weir_sink_pending(
+        const struct weir_sink *sink);          /* whether anything is queued or held: flush again after a while */
 void weir_sink_release(struct weir_sink *sink); /* prints held denial lines */
 const struct weir_counters *weir_sink_counters(const struct weir_sink *sink);
 /* "--stats": the counters as lines for people. */

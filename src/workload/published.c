@@ -12,7 +12,9 @@
 
 static int listen_on(uint16_t port)
 {
-        struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in sa = { .sin_family = AF_INET,
+                                  .sin_port = htons(port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         weir_auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int)) < 0 ||
@@ -28,7 +30,8 @@ void weir_published_close(int *fds, size_t n)
                         (void)close(TAKE_FD(fds[i]));
 }
 
-int weir_published_listen(const struct weir_publish *publish, size_t n, int ret_fds[static WEIR_PUBLISH_MAX], struct weir_err *err)
+int weir_published_listen(const struct weir_publish *publish, size_t n, int ret_fds[static WEIR_PUBLISH_MAX],
+                          struct weir_err *err)
 {
         int r;
 
@@ -40,7 +43,8 @@ int weir_published_listen(const struct weir_publish *publish, size_t n, int ret_
                         continue;
                 r = ret_fds[i];
                 weir_published_close(ret_fds, i);
-                return weir_err_set(err, r, "cannot listen on 127.0.0.1:%u for --publish: %s", publish[i].host_port, strerror(-r));
+                return weir_err_set(err, r, "cannot listen on 127.0.0.1:%u for --publish: %s", publish[i].host_port,
+                                    strerror(-r));
         }
         return 0;
 }

@@ -2,15 +2,17 @@
 /*
  * Theory of operation
  *
- * A workload joins the modules below it, which do not know each other: the capture gives descriptors, relay and resolver
- * take them, both ask for the current snapshot through an operations struct, and everything that ends is one record.
+ * A workload joins the modules below it, which do not know each other: the capture gives descriptors, relay and
+ * resolver take them, both ask for the current snapshot through an operations struct, and everything that ends is one
+ * record.
  *
- * Order at the start: policy, boundary, relay and resolver. The capture starts the command last of all, behind a boundary
- * that is whole; what it connects before the relay runs waits in the listener's queue, and is judged by the first turn.
+ * Order at the start: policy, boundary, relay and resolver. The capture starts the command last of all, behind a
+ * boundary that is whole; what it connects before the relay runs waits in the listener's queue, and is judged by the
+ * first turn.
  *
- * A policy change: the store's watch wakes the loop; the whole store is read and compiled into a snapshot beside the live
- * one; only if all of it is good does the pointer move and do relay and resolver judge again what they hold. Anything
- * wrong leaves the last good policy in force and is told through notice(), once for each different text.
+ * A policy change: the store's watch wakes the loop; the whole store is read and compiled into a snapshot beside the
+ * live one; only if all of it is good does the pointer move and do relay and resolver judge again what they hold.
+ * Anything wrong leaves the last good policy in force and is told through notice(), once for each different text.
  */
 #include "workload/workload.h"
 
@@ -96,8 +98,8 @@ static void opened(void *context)
         weir_sink_opened(w->sink);
 }
 
-static void owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port, pid_t *ret_pid,
-                  char *command)
+static void owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
+                  pid_t *ret_pid, char *command)
 {
         struct weir_workload *w = context;
 
@@ -120,7 +122,8 @@ static const struct weir_resolver_ops resolver_ops = {
         .owner = owner,
 };
 
-static int compile(struct weir_workload *w, const struct weir_resources *resources, struct weir_policy **ret_policy, struct weir_err *err)
+static int compile(struct weir_workload *w, const struct weir_resources *resources, struct weir_policy **ret_policy,
+                   struct weir_err *err)
 {
         struct weir_policy_options options = {
                 .namespace_ = w->namespace_,
@@ -154,7 +157,8 @@ static int compile_store(struct weir_workload *w, struct weir_policy **ret_polic
 
                 r = weir_err_set(err, WEIR_EINVALID, "%s", text ? text : "out of memory");
         } else
-                r = weir_err_set(err, r, "cannot read the store %s: %s", weir_store_path(w->store), strerror(r > -1000 ? -r : EINVAL));
+                r = weir_err_set(err, r, "cannot read the store %s: %s", weir_store_path(w->store),
+                                 strerror(r > -1000 ? -r : EINVAL));
         weir_errs_clear(&errors);
         weir_resources_clear(&resources);
         return r;
@@ -252,7 +256,8 @@ static int start_relay(struct weir_workload *w, const struct weir_workload_optio
         return weir_relay_new(w->loop, &relay, &relay_ops, w, &w->relay);
 }
 
-static int start_resolver(struct weir_workload *w, const struct weir_workload_options *options, const struct weir_addr *upstreams, size_t n)
+static int start_resolver(struct weir_workload *w, const struct weir_workload_options *options,
+                          const struct weir_addr *upstreams, size_t n)
 {
         struct weir_resolver_options resolver = {
                 .udp_fd = w->ops->take_dns_udp(w->capture),
@@ -276,7 +281,8 @@ static int connect_inside(void *context, uint16_t port)
 static int publish_all(struct weir_workload *w, const struct weir_workload_options *options, int *listeners)
 {
         for (size_t i = 0; i < options->n_publish; i++) {
-                int r = weir_relay_publish(w->relay, TAKE_FD(listeners[i]), options->publish[i].inner_port, connect_inside, w);
+                int r = weir_relay_publish(w->relay, TAKE_FD(listeners[i]), options->publish[i].inner_port,
+                                           connect_inside, w);
 
                 if (r < 0)
                         return r;
@@ -316,7 +322,8 @@ static int first_policy(struct weir_workload *w, const struct weir_workload_opti
                 /* Watch first, read second: a change in between is seen twice rather than never. */
                 r = weir_store_watch_fd(w->store);
                 if (r < 0)
-                        return weir_err_set(err, r, "cannot watch the store %s: %s", weir_store_path(w->store), strerror(-r));
+                        return weir_err_set(err, r, "cannot watch the store %s: %s", weir_store_path(w->store),
+                                            strerror(-r));
                 w->watch_fd = r;
                 r = compile_store(w, &policy, err);
         } else
@@ -350,7 +357,8 @@ static struct weir_workload *workload_new(struct weir_loop *loop, const struct w
 }
 
 /* Everything between the policy and the running command. @listeners are the host's ends of --publish. */
-static int start_behind_boundary(struct weir_workload *w, const struct weir_workload_options *options, int *listeners, struct weir_err *err)
+static int start_behind_boundary(struct weir_workload *w, const struct weir_workload_options *options, int *listeners,
+                                 struct weir_err *err)
 {
         struct weir_addr upstreams[RESOLVERS_MAX];
         size_t n_upstreams = weir_host_resolvers(upstreams, RESOLVERS_MAX);
@@ -371,8 +379,8 @@ static int start_behind_boundary(struct weir_workload *w, const struct weir_work
         return 0;
 }
 
-int weir_workload_start(struct weir_loop *loop, const struct weir_workload_options *options, struct weir_workload **ret_workload,
-                        struct weir_err *err)
+int weir_workload_start(struct weir_loop *loop, const struct weir_workload_options *options,
+                        struct weir_workload **ret_workload, struct weir_err *err)
 {
         weir_auto(workload) struct weir_workload *w = workload_new(loop, options);
         int listeners[WEIR_PUBLISH_MAX];

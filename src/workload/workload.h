@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One governed workload: owns the current snapshot, joins capture, relay and resolver, publishes policy changes, and hands
- * records on. `run`, and later `proxy` and `agent`, stand on it.
+ * One governed workload: owns the current snapshot, joins capture, relay and resolver, publishes policy changes, and
+ * hands records on. `run`, and later `proxy` and `agent`, stand on it.
  */
 #pragma once
 
@@ -25,30 +25,33 @@ struct weir_publish {
 };
 
 struct weir_workload_options {
-        const char *name;                   /* in records: "run-4711" */
+        const char *name; /* in records: "run-4711" */
         const char *namespace_;
         const struct weir_capture_ops *capture;
         struct weir_capture_options capture_options;
-        struct weir_store *store;           /* followed; NULL if @resources is given */
+        struct weir_store *store;               /* followed; NULL if @resources is given */
         const struct weir_resources *resources; /* fixed policy (-f); NULL if @store is given */
         enum weir_dns_mode dns;
         bool audit;
-        bool log_answers;                   /* records of what was allowed name their process too, for a log is kept */
+        bool log_answers; /* records of what was allowed name their process too, for a log is kept */
         const struct weir_publish *publish;
         size_t n_publish;
-        struct weir_sink *sink;             /* borrowed */
-        /* One line for a person: a policy that could not be read and was not taken, or that is whole again. May be NULL. */
+        struct weir_sink *sink; /* borrowed */
+        /* One line for a person: a policy that could not be read and was not taken, or that is whole again. May be
+         * NULL. */
         void (*notice)(void *context, bool problem, const char *text);
         void *context;
 };
 
-/* Compiles the policy, builds the boundary, starts the command. Fails closed: on error nothing runs and @err says why. */
+/* Compiles the policy, builds the boundary, starts the command. Fails closed: on error nothing runs and @err says why.
+ */
 WEIR_MUST int weir_workload_start(struct weir_loop *loop, const struct weir_workload_options *options,
                                   struct weir_workload **ret_workload, struct weir_err *err);
 void weir_workload_free(struct weir_workload *workload); /* kills what is left of the command */
 WEIR_DEFINE_CLEANUP(workload, struct weir_workload *, weir_workload_free)
 
-/* Addresses of this host, all interfaces but loopback, for weir_policy_options.self; heap, the caller frees. 0 or -errno. */
+/* Addresses of this host, all interfaces but loopback, for weir_policy_options.self; heap, the caller frees. 0 or
+ * -errno. */
 WEIR_MUST int weir_host_addresses(struct weir_addr **ret, size_t *ret_n);
 
 struct weir_policy *weir_workload_policy(const struct weir_workload *workload); /* borrowed */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Istio's cases of validation, name and address checks and endpoint ports, every one of them, by table: accepted or refused as Istio does,
- * with Istio's messages in Istio's order. Where we differ on purpose stands in the table below, with the reason.
+ * Istio's cases of validation, name and address checks and endpoint ports, every one of them, by table: accepted or
+ * refused as Istio does, with Istio's messages in Istio's order. Where we differ on purpose stands in the table below,
+ * with the reason.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,14 +22,20 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GROUPED "Istio 0.5 to 1.1.2 did not group its pattern, so the first label had only to end well; it is grouped here, as in Istio since"
+#define GROUPED                                                                                                       \
+        "Istio 0.5 to 1.1.2 did not group its pattern, so the first label had only to end well; it is grouped here, " \
+        "as in Istio since"
 
-/* Accepted by Istio 0.7 by that mistake alone; refused here, with the message that Istio has since had for the same name. */
+/* Accepted by Istio 0.7 by that mistake alone; refused here, with the message that Istio has since had for the same
+ * name. */
 static const struct difference {
         const char *id, *why;
 } refused_here[] = {
-        { "ES-D026", GROUPED }, { "ES-D029", GROUPED }, { "ES-D033", GROUPED }, { "ES-D037", GROUPED }, { "ES-D039", GROUPED },
-        { "ES-D048", GROUPED " (and IPv6 belongs into a ServiceEntry)" }, { "WX-01", GROUPED }, { "WX-02", GROUPED }, { "WX-05", GROUPED },
+        { "ES-D026", GROUPED }, { "ES-D029", GROUPED },
+        { "ES-D033", GROUPED }, { "ES-D037", GROUPED },
+        { "ES-D039", GROUPED }, { "ES-D048", GROUPED " (and IPv6 belongs into a ServiceEntry)" },
+        { "WX-01", GROUPED },   { "WX-02", GROUPED },
+        { "WX-05", GROUPED },
 };
 
 /* Printed by Istio 0.7 as a list of one; a single error is one line here, whatever it is. */
@@ -52,14 +59,14 @@ static const char *difference(const char *id)
 
 static unsigned failures, differing;
 
-#define EXPECT(condition, id, ...)                    \
-        do {                                          \
-                if (!(condition)) {                   \
-                        failures++;                   \
-                        print_error("%s: ", id);      \
-                        print_error(__VA_ARGS__);     \
-                        print_error("\n");            \
-                }                                     \
+#define EXPECT(condition, id, ...)                \
+        do {                                      \
+                if (!(condition)) {               \
+                        failures++;               \
+                        print_error("%s: ", id);  \
+                        print_error(__VA_ARGS__); \
+                        print_error("\n");        \
+                }                                 \
         } while (0)
 
 /* Calls @visit for every line; returns how many there were. */
@@ -89,8 +96,9 @@ static size_t each_case(const char *file, void (*visit)(const char *id, const js
 static char *document(const json_t *test)
 {
         const char *namespace_ = json_string_value(json_object_get(json_object_get(test, "metadata"), "namespace"));
-        json_t *whole = json_pack("{s:O, s:{s:s, s:s}, s:O}", "kind", json_object_get(test, "kind"), "metadata", "name", "case", "namespace",
-                                  namespace_ ? namespace_ : "default", "spec", json_object_get(test, "spec"));
+        json_t *whole =
+                json_pack("{s:O, s:{s:s, s:s}, s:O}", "kind", json_object_get(test, "kind"), "metadata", "name", "case",
+                          "namespace", namespace_ ? namespace_ : "default", "spec", json_object_get(test, "spec"));
         char *text = json_dumps(whole, JSON_INDENT(1));
 
         json_decref(whole);
@@ -100,8 +108,8 @@ static char *document(const json_t *test)
 /* What Weir itself has to say beyond Istio. */
 static bool is_own_warning(const char *text)
 {
-        return strncmp(text, "not enforced: ", 14) == 0 || strncmp(text, "host bits are set", 17) == 0 || strstr(text, "use a ServiceEntry") ||
-               strcmp(text, "a number needs no quotes") == 0;
+        return strncmp(text, "not enforced: ", 14) == 0 || strncmp(text, "host bits are set", 17) == 0 ||
+               strstr(text, "use a ServiceEntry") || strcmp(text, "a number needs no quotes") == 0;
 }
 
 /* In Istio's form without places: one bare, several as a list. */
@@ -130,14 +138,17 @@ static void compare_errors(const char *id, const struct weir_errs *got, const js
         for (size_t i = 0; i < got->n && i < json_array_size(want); i++) {
                 const char *text = json_string_value(json_array_get(want, i));
 
-                EXPECT(strcmp(got->items[i].text, text) == 0, id, "error %zu is \"%s\", not \"%s\"", i, got->items[i].text, text);
-                EXPECT(got->items[i].line > 0 && got->items[i].column > 0 && got->items[i].field[0], id, "error %zu has no place", i);
+                EXPECT(strcmp(got->items[i].text, text) == 0, id, "error %zu is \"%s\", not \"%s\"", i,
+                       got->items[i].text, text);
+                EXPECT(got->items[i].line > 0 && got->items[i].column > 0 && got->items[i].field[0], id,
+                       "error %zu has no place", i);
         }
 }
 
 static void judge_resource(const char *id, const json_t *test)
 {
-        const char *text = json_string_value(json_object_get(test, "text")), *warning = json_string_value(json_object_get(test, "warning"));
+        const char *text = json_string_value(json_object_get(test, "text")),
+                   *warning = json_string_value(json_object_get(test, "warning"));
         bool valid = json_is_true(json_object_get(test, "valid"));
         char *bytes = document(test), *form, *warned;
         struct weir_resources list = { 0 };
@@ -157,7 +168,8 @@ static void judge_resource(const char *id, const json_t *test)
                 EXPECT(!text || strcmp(form, text) == 0, id, "prints\n%s\nnot\n%s", form, text);
                 free(form);
                 warned = list_form(&warnings, true);
-                EXPECT(strcmp(warned, warning ? warning : "") == 0, id, "warns \"%s\", not \"%s\"", warned, warning ? warning : "");
+                EXPECT(strcmp(warned, warning ? warning : "") == 0, id, "warns \"%s\", not \"%s\"", warned,
+                       warning ? warning : "");
                 free(warned);
         }
         free(bytes);
@@ -170,7 +182,9 @@ static void judge_string(const char *id, const json_t *test)
 {
         const char *kind = json_string_value(json_object_get(test, "kind"));
         const json_t *value = json_object_get(test, "value"), *want = json_object_get(test, "errors");
-        enum weir_rules rules = strcmp(json_string_value(json_object_get(test, "rules")), "istio-0.7.1") == 0 ? WEIR_RULES_0_7 : WEIR_RULES_TODAY;
+        enum weir_rules rules = strcmp(json_string_value(json_object_get(test, "rules")), "istio-0.7.1") == 0 ?
+                                        WEIR_RULES_0_7 :
+                                        WEIR_RULES_TODAY;
         struct weir_check check = { 0 };
 
         if (strcmp(kind, "wildcard domain") == 0)
@@ -190,8 +204,8 @@ static void judge_string(const char *id, const json_t *test)
         }
         EXPECT(check.n == json_array_size(want), id, "%zu complaints, not %zu", check.n, json_array_size(want));
         for (size_t i = 0; i < check.n && i < json_array_size(want); i++)
-                EXPECT(strcmp(check.text[i], json_string_value(json_array_get(want, i))) == 0, id, "says \"%s\", not \"%s\"", check.text[i],
-                       json_string_value(json_array_get(want, i)));
+                EXPECT(strcmp(check.text[i], json_string_value(json_array_get(want, i))) == 0, id,
+                       "says \"%s\", not \"%s\"", check.text[i], json_string_value(json_array_get(want, i)));
 }
 
 /* The case's ports and endpoints as a STATIC ExternalService. */
@@ -200,17 +214,20 @@ static char *endpoint_document(const json_t *test)
         struct weir_buf buf = { 0 };
         const json_t *ports = json_object_get(test, "ports"), *endpoints = json_object_get(test, "endpoints");
 
-        weir_buf_puts(&buf, "kind: ExternalService\nmetadata: {name: case}\nspec:\n  hosts: [10.9.8.7]\n  discovery: STATIC\n  ports:\n");
+        weir_buf_puts(&buf, "kind: ExternalService\nmetadata: {name: case}\nspec:\n  hosts: [10.9.8.7]\n  discovery: "
+                            "STATIC\n  ports:\n");
         for (size_t i = 0; i < json_array_size(ports); i++)
-                weir_buf_printf(&buf, "  - {name: %s, number: %d, protocol: TCP}\n", json_string_value(json_array_get(json_array_get(ports, i), 0)),
+                weir_buf_printf(&buf, "  - {name: %s, number: %d, protocol: TCP}\n",
+                                json_string_value(json_array_get(json_array_get(ports, i), 0)),
                                 (int)json_integer_value(json_array_get(json_array_get(ports, i), 1)));
         weir_buf_puts(&buf, "  endpoints:\n");
         for (size_t i = 0; i < json_array_size(endpoints); i++) {
                 const char *name;
                 json_t *number;
 
-                weir_buf_printf(&buf, "  - address: %s\n    ports: {", json_string_value(json_array_get(json_array_get(endpoints, i), 0)));
-                json_object_foreach (json_array_get(json_array_get(endpoints, i), 1), name, number)
+                weir_buf_printf(&buf, "  - address: %s\n    ports: {",
+                                json_string_value(json_array_get(json_array_get(endpoints, i), 0)));
+                json_object_foreach(json_array_get(json_array_get(endpoints, i), 1), name, number)
                         weir_buf_printf(&buf, "%s: %d, ", name, (int)json_integer_value(number));
                 weir_buf_puts(&buf, "}\n");
         }
@@ -233,14 +250,17 @@ static void compare_instances(const char *id, const json_t *test, const struct w
 
         for (size_t p = 0; p < json_array_size(ports); p++)
                 for (uint32_t turn = 0; turn < n; turn++) {
-                        struct weir_query query = { .turn = turn, .port = (uint16_t)json_integer_value(json_array_get(json_array_get(ports, p), 1)) };
+                        struct weir_query query = { .turn = turn,
+                                                    .port = (uint16_t)json_integer_value(
+                                                            json_array_get(json_array_get(ports, p), 1)) };
                         struct weir_decision decision;
                         char text[WEIR_ENDPOINT_STRLEN];
 
                         assert_int_equal(weir_addr_parse("10.9.8.7", &query.addr), 0);
                         weir_policy_match(policy, &query, &decision);
                         EXPECT(decision.verdict == WEIR_VERDICT_ALLOW, id, "port %u is denied", query.port);
-                        EXPECT(is_instance(instances, weir_endpoint_format(&decision.addr, decision.port, text)), id, "dials %s", text);
+                        EXPECT(is_instance(instances, weir_endpoint_format(&decision.addr, decision.port, text)), id,
+                               "dials %s", text);
                         found++;
                 }
         EXPECT(found == json_array_size(instances), id, "%zu instances, not %zu", found, json_array_size(instances));
@@ -256,10 +276,12 @@ static void judge_endpoints(const char *id, const json_t *test)
         struct weir_policy *policy;
         char *yaml;
 
-        /* NONE has no endpoints, and names are not resolved by this version: such a STATIC resource is not even valid. */
+        /* NONE has no endpoints, and names are not resolved by this version: such a STATIC resource is not even valid.
+         */
         yaml = endpoint_document(test);
         if (!first || weir_addr_parse(first, &addr) < 0) {
-                EXPECT(weir_resources_read(yaml, strlen(yaml), "case", &list, &errors, NULL) == WEIR_EINVALID, id, "accepted");
+                EXPECT(weir_resources_read(yaml, strlen(yaml), "case", &list, &errors, NULL) == WEIR_EINVALID, id,
+                       "accepted");
                 weir_errs_clear(&errors);
                 free(yaml);
                 return;
@@ -313,8 +335,9 @@ static void every_difference_was_met(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(external_services),  cmocka_unit_test(service_entries),          cmocka_unit_test(names_and_addresses),
-                cmocka_unit_test(endpoint_ports),     cmocka_unit_test(every_difference_was_met),
+                cmocka_unit_test(external_services),        cmocka_unit_test(service_entries),
+                cmocka_unit_test(names_and_addresses),      cmocka_unit_test(endpoint_ports),
+                cmocka_unit_test(every_difference_was_met),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,12 +6,14 @@
         lab.weir(["run", "--", "curl", ...])                    # the same, through Weir
         lab.packets("203.0.113.66")                             # what arrived there, of any protocol
 
-weir-NAME-internet owns the addresses and runs the servers of servers.py; weir-NAME-app is the host that is routed to it.
+weir-TAG-NAME-internet owns the addresses and runs the servers of servers.py; weir-TAG-NAME-app is the host that is routed
+to it. TAG is made from the checkout's path, so that the tests of two checkouts on one machine leave each other alone.
 The counters stand in the internet's namespace, where nothing on the application's side can touch them. Everything is
 removed at exit, on failure and on SIGINT and SIGTERM too.
 """
 import atexit
 import contextlib
+import hashlib
 import os
 import pathlib
 import re
@@ -24,6 +26,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+TAG = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:4]
 UID = 1234
 DENIED4, DENIED6 = "203.0.113.66", "2001:db8:66::66"
 METADATA = "169.254.169.254"
@@ -82,7 +85,7 @@ def certificates():
 class Lab:
     def __init__(self, name):
         self.name = name
-        self.internet, self.app = f"weir-{name}-internet", f"weir-{name}-app"
+        self.internet, self.app = f"weir-{TAG}-{name}-internet", f"weir-{TAG}-{name}-app"
         self.folder = None
         self.started = []
         self.namespaces = []

@@ -26,8 +26,9 @@ static void parses(const char *text, const char *expected)
 
 static void addresses_parse_strictly(void **state)
 {
-        static const char *const wrong[] = { "", "1.2.3", "01.2.3.4", "1.2.3.4.5", "0x7f.1", "2130706433", "fe80::1%eth0", "::1::",
-                                             "1.2.3.256", " 1.2.3.4", "1.2.3.4 ", "localhost", "[::1]" };
+        static const char *const wrong[] = { "",           "1.2.3",        "01.2.3.4", "1.2.3.4.5", "0x7f.1",
+                                             "2130706433", "fe80::1%eth0", "::1::",    "1.2.3.256", " 1.2.3.4",
+                                             "1.2.3.4 ",   "localhost",    "[::1]" };
         struct weir_addr addr;
 
         (void)state;
@@ -44,10 +45,14 @@ static void prefixes_are_masked(void **state)
                 const char *text, *expected;
                 bool host_bits;
         } cases[] = {
-                { "91.198.174.200/27", "91.198.174.192/27", true }, { "10.0.0.0/8", "10.0.0.0/8", false },
-                { "0.0.0.0/0", "0.0.0.0/0", false },                { "1.2.3.4", "1.2.3.4/32", false },
-                { "2620:0:861::1/46", "2620:0:860::/46", true },    { "::/0", "::/0", false },
-                { "::ffff:10.1.2.3/104", "10.0.0.0/8", true },      { "fe80::1", "fe80::1/128", false },
+                { "91.198.174.200/27", "91.198.174.192/27", true },
+                { "10.0.0.0/8", "10.0.0.0/8", false },
+                { "0.0.0.0/0", "0.0.0.0/0", false },
+                { "1.2.3.4", "1.2.3.4/32", false },
+                { "2620:0:861::1/46", "2620:0:860::/46", true },
+                { "::/0", "::/0", false },
+                { "::ffff:10.1.2.3/104", "10.0.0.0/8", true },
+                { "fe80::1", "fe80::1/128", false },
         };
         char buf[WEIR_PREFIX_STRLEN];
         struct weir_prefix prefix;
@@ -63,7 +68,8 @@ static void prefixes_are_masked(void **state)
 
 static void wrong_prefixes_are_refused(void **state)
 {
-        static const char *const wrong[] = { "10.0.0.0/33", "10.0.0.0/", "10.0.0/8", "10.0.0.0/08", "10.0.0.0/-1", "::/129", "/8", "1.2.3.4/8/8" };
+        static const char *const wrong[] = { "10.0.0.0/33", "10.0.0.0/", "10.0.0/8", "10.0.0.0/08",
+                                             "10.0.0.0/-1", "::/129",    "/8",       "1.2.3.4/8/8" };
         struct weir_prefix prefix;
 
         (void)state;
@@ -77,7 +83,8 @@ static void containment_agrees_with_arithmetic(void **state)
         (void)state;
         srandom(7);
         for (unsigned i = 0; i < 200000; i++) {
-                uint32_t net = (uint32_t)random() ^ (uint32_t)random() << 16, host = net ^ (uint32_t)random() >> (random() % 32);
+                uint32_t net = (uint32_t)random() ^ (uint32_t)random() << 16,
+                         host = net ^ (uint32_t)random() >> (random() % 32);
                 unsigned bits = (unsigned)random() % 33;
                 uint32_t mask = bits ? UINT32_MAX << (32 - bits) : 0;
                 char text[64], dotted[INET_ADDRSTRLEN];
@@ -116,8 +123,8 @@ static void sockaddr_round_trips(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(addresses_parse_strictly),           cmocka_unit_test(prefixes_are_masked),
-                cmocka_unit_test(wrong_prefixes_are_refused),         cmocka_unit_test(containment_agrees_with_arithmetic),
+                cmocka_unit_test(addresses_parse_strictly),   cmocka_unit_test(prefixes_are_masked),
+                cmocka_unit_test(wrong_prefixes_are_refused), cmocka_unit_test(containment_agrees_with_arithmetic),
                 cmocka_unit_test(sockaddr_round_trips),
         };
 

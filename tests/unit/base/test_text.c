@@ -29,7 +29,8 @@ static void errors_read_as_istio_prints_them(void **state)
         char *text;
 
         (void)state;
-        assert_int_equal(weir_err_set(&err, WEIR_EINVALID, "port number %d must be in the range 1..65535", 0), WEIR_EINVALID);
+        assert_int_equal(weir_err_set(&err, WEIR_EINVALID, "port number %d must be in the range 1..65535", 0),
+                         WEIR_EINVALID);
         assert_int_equal(weir_errs_add(&errs, &err), 0);
         text = weir_errs_format(&errs);
         assert_string_equal(text, "a.yaml:3:5: spec.ports[0].number: port number 0 must be in the range 1..65535");
@@ -37,8 +38,9 @@ static void errors_read_as_istio_prints_them(void **state)
         err = (struct weir_err){ .text = "second" };
         assert_int_equal(weir_errs_add(&errs, &err), 0);
         text = weir_errs_format(&errs);
-        assert_string_equal(text, "2 errors occurred:\n\n* a.yaml:3:5: spec.ports[0].number: port number 0 must be in the range "
-                                  "1..65535\n* second");
+        assert_string_equal(
+                text, "2 errors occurred:\n\n* a.yaml:3:5: spec.ports[0].number: port number 0 must be in the range "
+                      "1..65535\n* second");
         free(text);
         weir_errs_clear(&errs);
 }
@@ -76,8 +78,10 @@ static void json_escapes_everything_but_printable_ascii(void **state)
         weir_json_end_array(&json);
         weir_json_string(&json, "none", NULL);
         weir_json_end_object(&json);
-        assert_string_equal(buf.data, "{\"a\":\"\\\"\\\\\\u000a\\u001b[31m\",\"u\":\"\\u00e9\\ud83d\\ude00\","
-                                      "\"bad\":\"\\udcff\\udcc0\\udcaf\\udced\\udca0\\udc80\",\"list\":[-1,true,null],\"none\":null}");
+        assert_string_equal(
+                buf.data,
+                "{\"a\":\"\\\"\\\\\\u000a\\u001b[31m\",\"u\":\"\\u00e9\\ud83d\\ude00\","
+                "\"bad\":\"\\udcff\\udcc0\\udcaf\\udced\\udca0\\udc80\",\"list\":[-1,true,null],\"none\":null}");
         weir_buf_clear(&buf);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The resolver on real loopback sockets. The upstream is a socket of this program, served between turns of the loop, so each test
- * says exactly what comes back and when. The policy is stood in for: the resolver asks three questions of it.
+ * The resolver on real loopback sockets. The upstream is a socket of this program, served between turns of the loop, so
+ * each test says exactly what comes back and when. The policy is stood in for: the resolver asks three questions of it.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -86,8 +86,8 @@ static void take_record(void *context, struct weir_record *record)
         w->n_records++;
 }
 
-static void get_owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port, pid_t *ret_pid,
-                      char *command)
+static void get_owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
+                      pid_t *ret_pid, char *command)
 {
         (void)context;
         (void)from;
@@ -101,7 +101,9 @@ static const struct weir_resolver_ops ops = { .policy = get_policy, .record = ta
 static int bound(int family, int type, uint16_t port, uint16_t *ret_port)
 {
         int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
-        struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in in = { .sin_family = AF_INET,
+                                  .sin_port = htons(port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
         struct sockaddr_storage sa;
         socklen_t length = sizeof(sa);
@@ -155,8 +157,9 @@ static int connected(const char *address, int type, uint16_t port)
 
 static void open_world(struct world *w, enum weir_dns_mode mode, unsigned timeout_ms, unsigned queries_max, bool dual)
 {
-        struct weir_resolver_options options = { .mode = mode, .timeout_ms = timeout_ms, .queries_max = queries_max,
-                                                 .n_upstreams = 1, .idle_ms = idle_ms };
+        struct weir_resolver_options options = {
+                .mode = mode, .timeout_ms = timeout_ms, .queries_max = queries_max, .n_upstreams = 1, .idle_ms = idle_ms
+        };
 
         memset(w, 0, sizeof(*w));
         w->policy = (struct weir_policy){ .mode = WEIR_DNS_GATED, .allowed = "www.example.org" };
@@ -316,7 +319,8 @@ static size_t make_reply(const uint8_t *bytes, size_t n, uint8_t *out, size_t ro
 
 static void reply_to(struct world *w, const struct seen *seen, const uint8_t *bytes, size_t n)
 {
-        assert_int_equal(sendto(w->up_udp, bytes, n, 0, (const struct sockaddr *)&seen->from, sizeof(seen->from)), (ssize_t)n);
+        assert_int_equal(sendto(w->up_udp, bytes, n, 0, (const struct sockaddr *)&seen->from, sizeof(seen->from)),
+                         (ssize_t)n);
 }
 
 static void answers_what_a_rule_names(void **state)
@@ -380,7 +384,7 @@ static void refuses_and_forwards_nothing(void **state)
                 }
         }
         turn(&w);
-        assert_false(readable(w.up_udp)); /* the canary */
+        assert_false(readable(w.up_udp));                 /* the canary */
         ask(w.client, 99, "www.example.org", WEIR_DNS_A); /* and its positive control */
         turn_until(&w, w.up_udp);
         close_world(&w);
@@ -551,7 +555,7 @@ static void a_full_table_says_servfail(void **state)
         assert_int_equal(w.records[0].reason, WEIR_REASON_LIMIT_CONNECTIONS);
         reply_to(&w, &seen, out, make_reply(seen.bytes, seen.n, out, sizeof(out)));
         assert_int_equal(rcode_udp(&w, 1), WEIR_DNS_NOERROR);
-        serve(&w, &seen); /* of query 2 */
+        serve(&w, &seen);                                /* of query 2 */
         ask(w.client, 4, "www.example.org", WEIR_DNS_A); /* a slot is free again */
         serve(&w, &seen);
         close_world(&w);
@@ -658,7 +662,8 @@ static void tcp_pending_queries_end_with_their_connection(void **state)
         turn_until(&w, w.up_tcp);
         turn(&w);
         assert_int_equal(w.n_records, 0);
-        assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = 1 }, sizeof(struct linger)), 0);
+        assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = 1 }, sizeof(struct linger)),
+                         0);
         (void)close(fd);
         turn(&w);
         assert_int_equal(w.n_records, 8);
@@ -685,7 +690,8 @@ static void tcp_clients_are_bounded(void **state)
         close_world(&w);
 }
 
-/* One socket for both families: the reply must come from the address that was asked, or a connected client never sees it. */
+/* One socket for both families: the reply must come from the address that was asked, or a connected client never sees
+ * it. */
 static void replies_from_the_address_asked(void **state)
 {
         static const char *const addresses[] = { "127.0.0.1", "127.1.2.3", "::1" };
@@ -707,9 +713,10 @@ static void replies_from_the_address_asked(void **state)
 
 static void reads_resolv_conf(void **state)
 {
-        static const char text[] = "# nameserver 9.9.9.9\nsearch example.org\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 # x\r\n"
-                                   " nameserver 192.0.2.9\nnameserver fe80::1%eth0\nnameserver nonsense\nnameserver\n"
-                                   "nameserverx 1.2.3.4\nnameserver 127.0.0.53";
+        static const char text[] =
+                "# nameserver 9.9.9.9\nsearch example.org\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 # x\r\n"
+                " nameserver 192.0.2.9\nnameserver fe80::1%eth0\nnameserver nonsense\nnameserver\n"
+                "nameserverx 1.2.3.4\nnameserver 127.0.0.53";
         struct weir_addr got[4], want[3];
 
         (void)state;

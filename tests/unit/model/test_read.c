@@ -65,15 +65,18 @@ static void every_mistake_is_told_with_its_place(void **state)
         REFUSED("kind: Foo\nmetadata: {name: a}\n", "1:7: kind: kind Foo is not known");
         REFUSED("metadata: {name: a}\n", "1:1: kind: a kind is required");
         REFUSED("just text\n", "1:1: must be a mapping");
-        REFUSED("apiVersion: networking.istio.io/v1\n" GOOD, "1:13: apiVersion: \"networking.istio.io/v1\" is not a version of ExternalService; use networking.istio.io/v1alpha3");
+        REFUSED("apiVersion: networking.istio.io/v1\n" GOOD,
+                "1:13: apiVersion: \"networking.istio.io/v1\" is not a version of ExternalService; use "
+                "networking.istio.io/v1alpha3");
         REFUSED("kind: ExternalService\nspec: {hosts: [a.b]}\n", "1:1: metadata.name: a name is required");
-        REFUSED(HEAD "spec:\n  hosts: [10.0.0.0/8]\n  discoveryy: NONE\n", "5:3: spec.discoveryy: unknown field \"discoveryy\" in v1alpha3.ExternalService");
+        REFUSED(HEAD "spec:\n  hosts: [10.0.0.0/8]\n  discoveryy: NONE\n",
+                "5:3: spec.discoveryy: unknown field \"discoveryy\" in v1alpha3.ExternalService");
         REFUSED(HEAD "spec:\n  hosts: [10.0.0.0/8]\n  ports:\n  - number: 70000\n    name: tcp\n    protocol: TCP\n",
                 "6:13: spec.ports[0].number: port number 70000 must be in the range 1..65535");
         REFUSED(HEAD "spec: {hosts: [10.0.0.0/33]}\n", "3:16: spec.hosts[0]: domain name \"0.0.0/33\" invalid",
                 "3:16: spec.hosts[0]: 10.0.0.0/33 is not a valid CIDR block");
-        REFUSED(HEAD "spec: {hosts: [a.b], discovery: FOO}\n",
-                "3:33: spec.discovery: unknown value \"FOO\" for enum istio.networking.v1alpha3.ExternalService_Discovery");
+        REFUSED(HEAD "spec: {hosts: [a.b], discovery: FOO}\n", "3:33: spec.discovery: unknown value \"FOO\" for enum "
+                                                               "istio.networking.v1alpha3.ExternalService_Discovery");
 }
 
 static void all_documents_are_told_at_once(void **state)
@@ -93,13 +96,17 @@ static void yaml_that_surprises_is_refused(void **state)
         REFUSED(HEAD "spec:\n\thosts: []\n", "4:1: not YAML: a tab cannot indent; use spaces");
         REFUSED(HEAD "spec: {hosts: [a.b], ports: [{number: 0x1bb, name: tcp, protocol: TCP}]}\n",
                 "3:39: spec.ports[0].number: must be a number in decimal digits, not \"0x1bb\"");
-        REFUSED(HEAD "spec: {hosts: [a.b], ports: [{number: 0443, name: tcp, protocol: TCP}]}\n", "3:39: spec.ports[0].number: must be a number");
-        REFUSED(HEAD "spec: {hosts: [a.b], ports: [{number: 443.0, name: tcp, protocol: TCP}]}\n", "3:39: spec.ports[0].number: must be a number");
-        REFUSED(HEAD "spec: {hosts: [a.b], ports: [{number: 443, name: 80, protocol: TCP}]}\n", "3:50: spec.ports[0].name: must be text: write \"80\" in quotes");
+        REFUSED(HEAD "spec: {hosts: [a.b], ports: [{number: 0443, name: tcp, protocol: TCP}]}\n",
+                "3:39: spec.ports[0].number: must be a number");
+        REFUSED(HEAD "spec: {hosts: [a.b], ports: [{number: 443.0, name: tcp, protocol: TCP}]}\n",
+                "3:39: spec.ports[0].number: must be a number");
+        REFUSED(HEAD "spec: {hosts: [a.b], ports: [{number: 443, name: 80, protocol: TCP}]}\n",
+                "3:50: spec.ports[0].name: must be text: write \"80\" in quotes");
         REFUSED(HEAD "spec: {hosts: [yes]}\n", "3:16: spec.hosts[0]: must be text");
         REFUSED(HEAD "spec: {hosts: {a: b}}\n", "3:15: spec.hosts: must be a list");
         REFUSED(HEAD "spec: {hosts: [null]}\n", "3:16: spec.hosts[0]: must not be null");
-        REFUSED("kind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a.b], exportTo: [.], export_to: [.]}\n", "3:37: spec.export_to: key \"exportTo\" is here twice");
+        REFUSED("kind: ServiceEntry\nmetadata: {name: a}\nspec: {hosts: [a.b], exportTo: [.], export_to: [.]}\n",
+                "3:37: spec.export_to: key \"exportTo\" is here twice");
         REFUSED("[1, 2", "2:1: not YAML:");
         REFUSED("kind: \"\x01\"\n", "1:");
 }
@@ -112,9 +119,13 @@ static void names_cannot_be_paths(void **state)
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(names); i++) {
                 char text[256];
 
-                (void)snprintf(text, sizeof(text), "kind: ExternalService\nmetadata:\n  name: \"%s\"\nspec: {hosts: [a.b]}\n", names[i]);
+                (void)snprintf(text, sizeof(text),
+                               "kind: ExternalService\nmetadata:\n  name: \"%s\"\nspec: {hosts: [a.b]}\n", names[i]);
                 REFUSED(text, "3:9: metadata.name: must be a DNS-1123 subdomain");
-                (void)snprintf(text, sizeof(text), "kind: ExternalService\nmetadata:\n  name: a\n  namespace: \"%s\"\nspec: {hosts: [a.b]}\n", names[i]);
+                (void)snprintf(
+                        text, sizeof(text),
+                        "kind: ExternalService\nmetadata:\n  name: a\n  namespace: \"%s\"\nspec: {hosts: [a.b]}\n",
+                        names[i]);
                 REFUSED(text, "4:14: metadata.namespace: must be a DNS-1123 label");
         }
 }
@@ -160,8 +171,10 @@ static void what_is_odd_but_right_is_taken(void **state)
                 "apiVersion: networking.istio.io/v1alpha3\n" GOOD,
                 "# nothing\n---\n" GOOD "---\n---\n# nothing\n",
                 GOOD "status: {conditions: [{type: Accepted}]}\n",
-                "kind: List\napiVersion: v1\nmetadata: {resourceVersion: \"\"}\nitems:\n- kind: ExternalService\n  metadata: {name: a}\n  spec: {hosts: [a.b]}\n",
-                "{\"kind\": \"ExternalService\", \"metadata\": {\"name\": \"a\", \"creationTimestamp\": null}, \"spec\": {\"hosts\": [\"10.0.0.0/8\"]}}",
+                "kind: List\napiVersion: v1\nmetadata: {resourceVersion: \"\"}\nitems:\n- kind: ExternalService\n  "
+                "metadata: {name: a}\n  spec: {hosts: [a.b]}\n",
+                "{\"kind\": \"ExternalService\", \"metadata\": {\"name\": \"a\", \"creationTimestamp\": null}, "
+                "\"spec\": {\"hosts\": [\"10.0.0.0/8\"]}}",
         };
         struct result got;
 
@@ -195,14 +208,21 @@ static void warned(const char *text, const char *warning)
 static void what_means_less_than_it_says_is_warned_about(void **state)
 {
         (void)state;
-        warned(HEAD "spec: {hosts: [10.0.0.0/8], ports: [{number: '443', name: tcp, protocol: TCP}]}\n", "a number needs no quotes");
-        warned(HEAD "spec: {hosts: [91.198.174.200/27], ports: [{number: 443, name: tcp, protocol: TCP}]}\n", "it means 91.198.174.192/27");
-        warned(HEAD "spec: {hosts: [a.b], ports: [{number: 80, name: web, protocol: HTTP}]}\n", "not enforced: HTTP is matched by Host");
-        warned(HEAD "spec: {hosts: [a.b], ports: [{number: 80, name: web, protocol: TCP}]}\n", "not enforced: a name is not an address block");
+        warned(HEAD "spec: {hosts: [10.0.0.0/8], ports: [{number: '443', name: tcp, protocol: TCP}]}\n",
+               "a number needs no quotes");
+        warned(HEAD "spec: {hosts: [91.198.174.200/27], ports: [{number: 443, name: tcp, protocol: TCP}]}\n",
+               "it means 91.198.174.192/27");
+        warned(HEAD "spec: {hosts: [a.b], ports: [{number: 80, name: web, protocol: HTTP}]}\n",
+               "not enforced: HTTP is matched by Host");
+        warned(HEAD "spec: {hosts: [a.b], ports: [{number: 80, name: web, protocol: TCP}]}\n",
+               "not enforced: a name is not an address block");
         warned(HEAD "spec: {hosts: [10.0.0.0/8]}\n", "not enforced: there are no ports");
-        warned(HEAD "spec: {hosts: [10.0.0.0/8], ports: [{number: 53, name: dns, protocol: UDP}]}\n", "not enforced: UDP is never opened");
-        warned(HEAD "spec: {hosts: [a.b], discovery: DNS, ports: [{number: 80, name: web, protocol: TCP}]}\n", "not enforced: discovery DNS");
-        warned(HEAD "spec: {hosts: ['2001:db8::'], ports: [{number: 80, name: web, protocol: TCP}]}\n", "use a ServiceEntry");
+        warned(HEAD "spec: {hosts: [10.0.0.0/8], ports: [{number: 53, name: dns, protocol: UDP}]}\n",
+               "not enforced: UDP is never opened");
+        warned(HEAD "spec: {hosts: [a.b], discovery: DNS, ports: [{number: 80, name: web, protocol: TCP}]}\n",
+               "not enforced: discovery DNS");
+        warned(HEAD "spec: {hosts: ['2001:db8::'], ports: [{number: 80, name: web, protocol: TCP}]}\n",
+               "use a ServiceEntry");
 }
 
 /* Printed, read, printed again: the same, as YAML and as JSON. */
@@ -238,19 +258,49 @@ static void round_trips(const char *text)
 
 static void printed_resources_read_back_equal(void **state)
 {
-        static const char *const values[] = { "\"null\"", "\"~\"", "\"1e3\"", "\"0x10\"", "\"\"", "\"*x\"", "\"a: b\"", "\"a #b\"", "\"- a\"", "\"{a}\"", "\"'\"",
-                                              "\"\\\"\\\\\"", "\"line\\nline\\n\"", "\"\\ttab\\x07\"", "\"\xc3\xa9\"", "\"yes\"", "\"12:30:45\"", "\"2001:db8::1\"",
-                                              "\"1.5\"", "\" a \"", "\"@a\"", "\"`a\"", "\"%a\"", "\"2018-01-01\"", "\"---\"", "\"...\"", "plain text", "a:b" };
+        static const char *const values[] = { "\"null\"",
+                                              "\"~\"",
+                                              "\"1e3\"",
+                                              "\"0x10\"",
+                                              "\"\"",
+                                              "\"*x\"",
+                                              "\"a: b\"",
+                                              "\"a #b\"",
+                                              "\"- a\"",
+                                              "\"{a}\"",
+                                              "\"'\"",
+                                              "\"\\\"\\\\\"",
+                                              "\"line\\nline\\n\"",
+                                              "\"\\ttab\\x07\"",
+                                              "\"\xc3\xa9\"",
+                                              "\"yes\"",
+                                              "\"12:30:45\"",
+                                              "\"2001:db8::1\"",
+                                              "\"1.5\"",
+                                              "\" a \"",
+                                              "\"@a\"",
+                                              "\"`a\"",
+                                              "\"%a\"",
+                                              "\"2018-01-01\"",
+                                              "\"---\"",
+                                              "\"...\"",
+                                              "plain text",
+                                              "a:b" };
 
         (void)state;
         round_trips(GOOD);
-        round_trips("kind: ServiceEntry\nmetadata: {name: a, namespace: b, labels: {x/y: z}, annotations: {}}\nspec:\n  hosts: ['*.a.b']\n  addresses: ['::/0', "
-                    "10.0.0.0/8]\n  ports: [{number: 1, name: a, protocol: TCP, targetPort: 2}]\n  resolution: STATIC\n  endpoints: [{address: '::1', ports: "
+        round_trips("kind: ServiceEntry\nmetadata: {name: a, namespace: b, labels: {x/y: z}, annotations: {}}\nspec:\n "
+                    " hosts: ['*.a.b']\n  addresses: ['::/0', "
+                    "10.0.0.0/8]\n  ports: [{number: 1, name: a, protocol: TCP, targetPort: 2}]\n  resolution: "
+                    "STATIC\n  endpoints: [{address: '::1', ports: "
                     "{a: 3}, weight: 4}]\n  exportTo: ['*']\nstatus: {a: [1, [2, {}], [], null, true, 1.5, x]}\n");
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(values); i++) {
                 char text[512];
 
-                (void)snprintf(text, sizeof(text), "kind: ExternalService\nmetadata:\n  name: a\n  annotations:\n    key: %s\nspec: {hosts: [a.b]}\n", values[i]);
+                (void)snprintf(text, sizeof(text),
+                               "kind: ExternalService\nmetadata:\n  name: a\n  annotations:\n    key: %s\nspec: "
+                               "{hosts: [a.b]}\n",
+                               values[i]);
                 round_trips(text);
         }
 }

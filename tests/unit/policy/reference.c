@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reference: a linear look at every resource for every question. It shares the structs and the parsing of addresses with the code
- * under test, and nothing of its decisions.
+ * The reference: a linear look at every resource for every question. It shares the structs and the parsing of addresses
+ * with the code under test, and nothing of its decisions.
  */
 #include "reference.h"
 
@@ -63,7 +63,8 @@ static int builtin_v6(const struct weir_addr *a, const struct weir_policy_option
 
 static uint32_t at(const struct weir_addr *a, unsigned i)
 {
-        return (uint32_t)a->bytes[i] << 24 | (uint32_t)a->bytes[i + 1] << 16 | (uint32_t)a->bytes[i + 2] << 8 | a->bytes[i + 3];
+        return (uint32_t)a->bytes[i] << 24 | (uint32_t)a->bytes[i + 1] << 16 | (uint32_t)a->bytes[i + 2] << 8 |
+               a->bytes[i + 3];
 }
 
 static bool hides_builtin(const struct weir_addr *a, const struct weir_policy_options *options)
@@ -74,7 +75,8 @@ static bool hides_builtin(const struct weir_addr *a, const struct weir_policy_op
 
         if (weir_addr_is_v4(a) || is(a, "::1") || is(a, "::"))
                 return false;
-        if (memcmp(a->bytes, zero, 12) == 0 || memcmp(a->bytes, nat64, 12) == 0 || memcmp(a->bytes, "\x00\x64\xff\x9b\x00\x01", 6) == 0)
+        if (memcmp(a->bytes, zero, 12) == 0 || memcmp(a->bytes, nat64, 12) == 0 ||
+            memcmp(a->bytes, "\x00\x64\xff\x9b\x00\x01", 6) == 0)
                 inner[n++] = at(a, 12);
         if (a->bytes[0] == 0x20 && a->bytes[1] == 0x02)
                 inner[n++] = at(a, 2);
@@ -113,7 +115,8 @@ static int covers(const char *block, const struct weir_addr *addr)
 
 static bool in_scope(const struct weir_resource *r, const struct weir_policy_options *options)
 {
-        const char *mine = options->namespace_ ? options->namespace_ : "default", *home = r->namespace_[0] ? r->namespace_ : "default";
+        const char *mine = options->namespace_ ? options->namespace_ : "default",
+                   *home = r->namespace_[0] ? r->namespace_ : "default";
         bool root = weir_streq(home, "weir-system") || weir_streq(home, "istio-system"), open = r->n_export_to == 0;
 
         for (size_t i = 0; i < r->n_export_to; i++) {
@@ -128,15 +131,19 @@ static bool in_scope(const struct weir_resource *r, const struct weir_policy_opt
 
 static bool usable(const struct weir_resource *r, const struct weir_port *port)
 {
-        bool common = port->protocol == WEIR_PROTOCOL_TCP || port->protocol == WEIR_PROTOCOL_MONGO || port->protocol == WEIR_PROTOCOL_REDIS;
+        bool common = port->protocol == WEIR_PROTOCOL_TCP || port->protocol == WEIR_PROTOCOL_MONGO ||
+                      port->protocol == WEIR_PROTOCOL_REDIS;
 
-        if (r->has_workload_selector || (r->resolution != WEIR_RESOLUTION_NONE && r->resolution != WEIR_RESOLUTION_STATIC))
+        if (r->has_workload_selector ||
+            (r->resolution != WEIR_RESOLUTION_NONE && r->resolution != WEIR_RESOLUTION_STATIC))
                 return false;
-        return common || (r->kind == WEIR_KIND_EXTERNAL_SERVICE ? port->protocol == WEIR_PROTOCOL_HTTPS : port->protocol == WEIR_PROTOCOL_MYSQL);
+        return common || (r->kind == WEIR_KIND_EXTERNAL_SERVICE ? port->protocol == WEIR_PROTOCOL_HTTPS :
+                                                                  port->protocol == WEIR_PROTOCOL_MYSQL);
 }
 
 /* The turn-th endpoint that is an address. False if there is none. */
-static bool endpoint(const struct weir_resource *r, const struct weir_port *port, uint32_t turn, struct weir_decision *ret)
+static bool endpoint(const struct weir_resource *r, const struct weir_port *port, uint32_t turn,
+                     struct weir_decision *ret)
 {
         size_t n = 0, wanted;
         struct weir_addr addr;
@@ -159,8 +166,9 @@ static bool endpoint(const struct weir_resource *r, const struct weir_port *port
         return false;
 }
 
-void reference_match(const struct weir_resources *resources, const struct weir_policy_options *options, const struct weir_query *query,
-                     enum reference_fault fault, struct weir_decision *ret, const char **ret_resource)
+void reference_match(const struct weir_resources *resources, const struct weir_policy_options *options,
+                     const struct weir_query *query, enum reference_fault fault, struct weir_decision *ret,
+                     const char **ret_resource)
 {
         struct weir_addr addr = query->addr;
         const struct weir_resource *best = NULL;
@@ -190,15 +198,21 @@ void reference_match(const struct weir_resources *resources, const struct weir_p
                         continue;
                 (void)snprintf(key, sizeof(key), "%s/%s", r->namespace_[0] ? r->namespace_ : "default", r->name);
                 for (size_t p = 0; p < r->n_ports; p++)
-                        for (size_t b = 0; r->ports[p].number == query->port && b < (old ? r->n_hosts : r->n_addresses); b++) {
+                        for (size_t b = 0; r->ports[p].number == query->port && b < (old ? r->n_hosts : r->n_addresses);
+                             b++) {
                                 int bits = covers(old ? r->hosts[b] : r->addresses[b], &addr);
-                                struct weir_decision d = { .verdict = WEIR_VERDICT_ALLOW, .addr = addr, .port = query->port };
-                                bool better = bits > best_bits || (bits == best_bits && (fault == FAULT_LAST_NAME_WINS ? strcmp(key, best_key) > 0 :
-                                                                                                                   strcmp(key, best_key) < 0));
+                                struct weir_decision d = { .verdict = WEIR_VERDICT_ALLOW,
+                                                           .addr = addr,
+                                                           .port = query->port };
+                                bool better = bits > best_bits ||
+                                              (bits == best_bits &&
+                                               (fault == FAULT_LAST_NAME_WINS ? strcmp(key, best_key) > 0 :
+                                                                                strcmp(key, best_key) < 0));
 
                                 if (bits < 0 || bits < least || !usable(r, &r->ports[p]) || !better)
                                         continue;
-                                if (r->resolution == WEIR_RESOLUTION_STATIC && !endpoint(r, &r->ports[p], query->turn, &d))
+                                if (r->resolution == WEIR_RESOLUTION_STATIC &&
+                                    !endpoint(r, &r->ports[p], query->turn, &d))
                                         continue;
                                 best = r;
                                 best_bits = bits;

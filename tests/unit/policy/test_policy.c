@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Policy as a person meets it: what is explained, what is nearest, which names are answered, what an empty policy opens. */
+/* Policy as a person meets it: what is explained, what is nearest, which names are answered, what an empty policy
+ * opens. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,7 +25,8 @@ static struct weir_policy *compile(const char *yaml, const struct weir_policy_op
         struct weir_policy *policy;
 
         assert_int_equal(weir_resources_read(yaml, strlen(yaml), "t.yaml", &list, &errors, NULL), 0);
-        assert_int_equal(weir_policy_compile(&list, options ? options : &(struct weir_policy_options){ 0 }, &policy, &err), 0);
+        assert_int_equal(
+                weir_policy_compile(&list, options ? options : &(struct weir_policy_options){ 0 }, &policy, &err), 0);
         weir_resources_clear(&list);
         return policy;
 }
@@ -56,7 +58,8 @@ static enum weir_reason reason(const struct weir_policy *policy, const char *add
         return decision.reason;
 }
 
-#define SERVICE(name, hosts, ports) "---\nkind: ExternalService\nmetadata: {name: " name "}\nspec:\n  hosts: [" hosts "]\n  ports: [" ports "]\n"
+#define SERVICE(name, hosts, ports) \
+        "---\nkind: ExternalService\nmetadata: {name: " name "}\nspec:\n  hosts: [" hosts "]\n  ports: [" ports "]\n"
 #define PORT(number, name, protocol) "{number: " number ", name: " name ", protocol: " protocol "}"
 #define TLS PORT("443", "tls", "TCP")
 
@@ -83,9 +86,11 @@ static void broad_rules_open_nothing_built_in(void **state)
 
         (void)state;
         assert_int_equal(weir_addr_parse("192.0.2.7", &self), 0);
-        policy = compile(SERVICE("all", "0.0.0.0/0", TLS) "---\nkind: ServiceEntry\nmetadata: {name: six}\nspec: {hosts: [x.example], addresses: "
-                                                          "['::/0'], ports: [" TLS "]}\n",
-                         &options);
+        policy = compile(
+                SERVICE("all", "0.0.0.0/0",
+                        TLS) "---\nkind: ServiceEntry\nmetadata: {name: six}\nspec: {hosts: [x.example], addresses: "
+                             "['::/0'], ports: [" TLS "]}\n",
+                &options);
         assert_true(allows(policy, "198.35.26.96", 443));
         assert_true(allows(policy, "2620:0:861:ed1a::1", 443));
         assert_int_equal(reason(policy, "127.0.0.1", 443), WEIR_REASON_BUILTIN_LOOPBACK);
@@ -102,7 +107,9 @@ static void broad_rules_open_nothing_built_in(void **state)
         assert_true(allows(policy, "127.0.0.1", 443));
         weir_policy_unref(policy);
         /* An IPv6 block, however broad, names no IPv4 address. */
-        policy = compile("kind: ServiceEntry\nmetadata: {name: six}\nspec: {hosts: [x.example], addresses: ['::/0'], ports: [" TLS "]}\n", NULL);
+        policy = compile("kind: ServiceEntry\nmetadata: {name: six}\nspec: {hosts: [x.example], addresses: ['::/0'], "
+                         "ports: [" TLS "]}\n",
+                         NULL);
         assert_false(allows(policy, "198.35.26.96", 443));
         weir_policy_unref(policy);
 }
@@ -117,8 +124,9 @@ static void a_range_does_not_open_the_host_inside_it(void **state)
         (void)state;
         assert_int_equal(weir_addr_parse("169.254.7.7", &self[0]), 0);
         assert_int_equal(weir_addr_parse("fe80::7", &self[1]), 0);
-        policy = compile(SERVICE("local", "169.254.0.0/16", TLS) "---\nkind: ServiceEntry\nmetadata: {name: six}\nspec: {hosts: [x.example], "
-                                                                 "addresses: ['fe80::/10'], ports: [" TLS "]}\n",
+        policy = compile(SERVICE("local", "169.254.0.0/16",
+                                 TLS) "---\nkind: ServiceEntry\nmetadata: {name: six}\nspec: {hosts: [x.example], "
+                                      "addresses: ['fe80::/10'], ports: [" TLS "]}\n",
                          &options);
         assert_true(allows(policy, "169.254.169.254", 443));
         assert_int_equal(reason(policy, "169.254.7.7", 443), WEIR_REASON_BUILTIN_SELF);
@@ -142,9 +150,10 @@ static void advice_for_the_zero_address_names_loopback(void **state)
 
 static void ports_of_covering_blocks_count(void **state)
 {
-        struct weir_policy *policy = compile(SERVICE("wide", "10.0.0.0/8", TLS) SERVICE("narrow", "10.1.0.0/16", PORT("80", "web", "TCP"))
-                                                     SERVICE("a-narrow", "10.1.0.0/16", TLS),
-                                             NULL);
+        struct weir_policy *policy =
+                compile(SERVICE("wide", "10.0.0.0/8", TLS) SERVICE("narrow", "10.1.0.0/16", PORT("80", "web", "TCP"))
+                                SERVICE("a-narrow", "10.1.0.0/16", TLS),
+                        NULL);
         struct weir_query query = to("10.1.2.3", 443);
         struct weir_decision decision;
 
@@ -175,7 +184,9 @@ static void the_nearest_rule_is_named(void **state)
         assert_string_equal(text, "");
         query = to("198.35.26.96", 443);
         weir_policy_explain(policy, &query, &buf);
-        assert_ptr_equal(strstr(buf.data, "allow tcp 198.35.26.96:443 by default/wikipedia-ext (198.35.26.96/27 port 443 \"tls\", t.yaml:2)\n"), buf.data);
+        assert_ptr_equal(strstr(buf.data, "allow tcp 198.35.26.96:443 by default/wikipedia-ext (198.35.26.96/27 port "
+                                          "443 \"tls\", t.yaml:2)\n"),
+                         buf.data);
         weir_buf_clear(&buf);
         query.port = 80;
         weir_policy_explain(policy, &query, &buf);
@@ -187,11 +198,13 @@ static void the_nearest_rule_is_named(void **state)
 
 static void names_are_matched_by_label(void **state)
 {
-        struct weir_policy *policy = compile("kind: ExternalService\nmetadata: {name: n}\nspec: {hosts: [a.example, '*.b.example', '*c.example'], "
-                                             "ports: [{number: 80, name: web, protocol: HTTP}]}\n",
-                                             NULL);
+        struct weir_policy *policy = compile(
+                "kind: ExternalService\nmetadata: {name: n}\nspec: {hosts: [a.example, '*.b.example', '*c.example'], "
+                "ports: [{number: 80, name: web, protocol: HTTP}]}\n",
+                NULL);
         static const char *const named[] = { "a.example", "x.b.example", "y.x.b.example" };
-        static const char *const others[] = { "b.example", "xb.example", "a.example.evil", "evila.example", "xc.example", "", "example", ".b.example" };
+        static const char *const others[] = { "b.example",  "xb.example", "a.example.evil", "evila.example",
+                                              "xc.example", "",           "example",        ".b.example" };
 
         (void)state;
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(named); i++)
@@ -208,7 +221,9 @@ static void names_are_matched_by_label(void **state)
 
 static void what_cannot_be_enforced_is_told_and_closed(void **state)
 {
-        struct weir_policy *policy = compile("kind: ServiceEntry\nmetadata: {name: open-door}\nspec: {hosts: [x.example], ports: [" TLS "]}\n", NULL);
+        struct weir_policy *policy = compile(
+                "kind: ServiceEntry\nmetadata: {name: open-door}\nspec: {hosts: [x.example], ports: [" TLS "]}\n",
+                NULL);
         struct weir_buf buf = { 0 };
 
         (void)state;
@@ -228,11 +243,15 @@ static void large_policies_compile(void **state)
 
         (void)state;
         for (unsigned i = 0; i < 100; i++) {
-                weir_buf_printf(&yaml, "---\nkind: ExternalService\nmetadata: {name: r%u}\nspec:\n  ports: [" TLS "]\n  hosts:\n", i);
+                weir_buf_printf(
+                        &yaml,
+                        "---\nkind: ExternalService\nmetadata: {name: r%u}\nspec:\n  ports: [" TLS "]\n  hosts:\n", i);
                 for (unsigned k = 0; k < 1000; k++)
                         weir_buf_printf(&yaml, "  - 10.%u.%u.%u/30\n", i, k / 64, k % 64 * 4);
         }
-        weir_buf_puts(&yaml, "---\nkind: ServiceEntry\nmetadata: {name: chain}\nspec:\n  hosts: [x.example]\n  ports: [" TLS "]\n  addresses:\n");
+        weir_buf_puts(&yaml,
+                      "---\nkind: ServiceEntry\nmetadata: {name: chain}\nspec:\n  hosts: [x.example]\n  ports: [" TLS
+                      "]\n  addresses:\n");
         for (unsigned bits = 16; bits <= 128; bits++)
                 weir_buf_printf(&yaml, "  - 2001:db8::/%u\n", bits);
         policy = compile(yaml.data, NULL);
@@ -249,10 +268,14 @@ static void large_policies_compile(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(an_empty_policy_opens_nothing),     cmocka_unit_test(broad_rules_open_nothing_built_in),
+                cmocka_unit_test(an_empty_policy_opens_nothing),
+                cmocka_unit_test(broad_rules_open_nothing_built_in),
                 cmocka_unit_test(ports_of_covering_blocks_count),
-                cmocka_unit_test(a_range_does_not_open_the_host_inside_it), cmocka_unit_test(advice_for_the_zero_address_names_loopback),    cmocka_unit_test(the_nearest_rule_is_named),
-                cmocka_unit_test(names_are_matched_by_label),        cmocka_unit_test(what_cannot_be_enforced_is_told_and_closed),
+                cmocka_unit_test(a_range_does_not_open_the_host_inside_it),
+                cmocka_unit_test(advice_for_the_zero_address_names_loopback),
+                cmocka_unit_test(the_nearest_rule_is_named),
+                cmocka_unit_test(names_are_matched_by_label),
+                cmocka_unit_test(what_cannot_be_enforced_is_told_and_closed),
                 cmocka_unit_test(large_policies_compile),
         };
 

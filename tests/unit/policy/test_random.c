@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ten million random (rules, address, port) against the reference. Addresses are drawn where mistakes live: at the edges of the
- * blocks in force, in built-in ranges, and in IPv6 forms of IPv4. A difference is shrunk to its smallest case and printed.
+ * Ten million random (rules, address, port) against the reference. Addresses are drawn where mistakes live: at the
+ * edges of the blocks in force, in built-in ranges, and in IPv6 forms of IPv4. A difference is shrunk to its smallest
+ * case and printed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,10 +56,36 @@ static uint32_t draw(uint32_t below)
 }
 
 static const char *const known_addresses[] = {
-        "127.0.0.1", "127.255.255.255", "169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "10.9.8.7", "0.0.0.0",
-        "::1", "::", "fe80::1", "febf::1", "fd00:ec2::254", "fd20:ce::254", "64:ff9b::a9fe:a9fe", "64:ff9b::7f00:1", "2002:7f00:1::",
-        "2002:a00:1::", "2001:0:a9fe:a9fe::", "2001::5601:5601", "::127.0.0.1", "::10.0.0.1", "64:ff9b::a00:1", "2001:db8::1", "128.0.0.0",
-        "126.255.255.255", "169.253.255.255", "169.255.0.0", "64:ff9b:1::7f00:1", "2001:db8:9::9",
+        "127.0.0.1",
+        "127.255.255.255",
+        "169.254.169.254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "10.9.8.7",
+        "0.0.0.0",
+        "::1",
+        "::",
+        "fe80::1",
+        "febf::1",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "2002:a00:1::",
+        "2001:0:a9fe:a9fe::",
+        "2001::5601:5601",
+        "::127.0.0.1",
+        "::10.0.0.1",
+        "64:ff9b::a00:1",
+        "2001:db8::1",
+        "128.0.0.0",
+        "126.255.255.255",
+        "169.253.255.255",
+        "169.255.0.0",
+        "64:ff9b:1::7f00:1",
+        "2001:db8:9::9",
 };
 
 static void draw_address(struct weir_addr *ret)
@@ -94,19 +121,23 @@ static void draw_block(char *text, size_t n, bool v4_only)
         if (draw(4) == 0)
                 (void)snprintf(text, n, "%s", weir_addr_format(&addr, buf));
         else
-                (void)snprintf(text, n, "%s/%u", weir_addr_format(&addr, buf), draw(3) ? (v4 ? 24 : 120) + draw(9) : draw(v4 ? 33 : 129));
+                (void)snprintf(text, n, "%s/%u", weir_addr_format(&addr, buf),
+                               draw(3) ? (v4 ? 24 : 120) + draw(9) : draw(v4 ? 33 : 129));
 }
 
 static void draw_ports(struct thing *t)
 {
-        static const enum weir_protocol protocols[] = { WEIR_PROTOCOL_TCP, WEIR_PROTOCOL_TCP, WEIR_PROTOCOL_MONGO, WEIR_PROTOCOL_HTTPS,
-                                                        WEIR_PROTOCOL_HTTP, WEIR_PROTOCOL_UDP, WEIR_PROTOCOL_MYSQL, WEIR_PROTOCOL_REDIS };
+        static const enum weir_protocol protocols[] = { WEIR_PROTOCOL_TCP,   WEIR_PROTOCOL_TCP,  WEIR_PROTOCOL_MONGO,
+                                                        WEIR_PROTOCOL_HTTPS, WEIR_PROTOCOL_HTTP, WEIR_PROTOCOL_UDP,
+                                                        WEIR_PROTOCOL_MYSQL, WEIR_PROTOCOL_REDIS };
         static const char *const names[] = { "a", "b", "c" };
 
         t->r.n_ports = draw(PORTS_MAX + 1);
         for (size_t i = 0; i < t->r.n_ports; i++)
-                t->ports[i] = (struct weir_port){ .name = names[i], .protocol = protocols[draw(WEIR_ARRAY_SIZE(protocols))],
-                                                  .number = (uint16_t)(440 + i * 2 + draw(2)), .target_port = draw(5) ? 0 : 9000 };
+                t->ports[i] = (struct weir_port){ .name = names[i],
+                                                  .protocol = protocols[draw(WEIR_ARRAY_SIZE(protocols))],
+                                                  .number = (uint16_t)(440 + i * 2 + draw(2)),
+                                                  .target_port = draw(5) ? 0 : 9000 };
 }
 
 static void draw_endpoints(struct thing *t)
@@ -119,7 +150,8 @@ static void draw_endpoints(struct thing *t)
 
                 do
                         draw_address(&addr);
-                while (strcmp(weir_addr_format(&addr, t->addresses[i]), "0.0.0.0") == 0 || strcmp(t->addresses[i], "::") == 0);
+                while (strcmp(weir_addr_format(&addr, t->addresses[i]), "0.0.0.0") == 0 ||
+                       strcmp(t->addresses[i], "::") == 0);
                 if (draw(6) == 0)
                         (void)snprintf(t->addresses[i], sizeof(t->addresses[i]), "unix:///run/x");
                 t->endpoint_ports[i][0] = (struct weir_endpoint_port){ names[draw(3)], (uint16_t)(7000 + i) };
@@ -131,7 +163,8 @@ static void draw_thing(struct thing *t, size_t i)
 {
         static const char *const namespaces[] = { "default", "", "other", "weir-system", "istio-system" };
         static const char *const exports[] = { ".", "*", "default", "other", "~" };
-        static const enum weir_resolution resolutions[] = { WEIR_RESOLUTION_NONE, WEIR_RESOLUTION_NONE, WEIR_RESOLUTION_STATIC, WEIR_RESOLUTION_DNS };
+        static const enum weir_resolution resolutions[] = { WEIR_RESOLUTION_NONE, WEIR_RESOLUTION_NONE,
+                                                            WEIR_RESOLUTION_STATIC, WEIR_RESOLUTION_DNS };
         size_t n = 1 + draw(BLOCKS_MAX);
 
         memset(t, 0, sizeof(*t));
@@ -173,7 +206,8 @@ static void draw_world(struct world *w)
         }
         draw_address(&w->self[0]);
         draw_address(&w->self[1]);
-        w->options = (struct weir_policy_options){ .self = w->self, .n_self = draw(3), .widen_export_to = draw(4) == 0 };
+        w->options =
+                (struct weir_policy_options){ .self = w->self, .n_self = draw(3), .widen_export_to = draw(4) == 0 };
 }
 
 /* The first or last address of some block, one before or behind it, or any other. */
@@ -186,7 +220,8 @@ static void draw_question(struct world *w)
         bool last;
 
         w->query = (struct weir_query){ .protocol = draw(50) ? WEIR_IP_TCP : (enum weir_ip_protocol)draw(WEIR_IP_COUNT),
-                                        .port = (uint16_t)(440 + draw(6)), .turn = draw(7) };
+                                        .port = (uint16_t)(440 + draw(6)),
+                                        .turn = draw(7) };
         draw_address(&w->query.addr);
         if (n == 0 || draw(4) == 0 || weir_prefix_parse(t->block_texts[draw((uint32_t)n)], &prefix, NULL) < 0)
                 return;
@@ -222,7 +257,8 @@ static bool differs_under(const struct world *w, const struct weir_policy *polic
                 return true;
         if (ours.verdict != WEIR_VERDICT_ALLOW)
                 return ours.rule != NULL;
-        return !weir_addr_equal(&ours.addr, &theirs.addr) || ours.port != theirs.port || !strstr(ours.rule->resource, resource);
+        return !weir_addr_equal(&ours.addr, &theirs.addr) || ours.port != theirs.port ||
+               !strstr(ours.rule->resource, resource);
 }
 
 static bool differs(const struct world *w, enum reference_fault fault)
@@ -234,7 +270,8 @@ static bool differs(const struct world *w, enum reference_fault fault)
         return d;
 }
 
-/* One step smaller that still differs; false if there is none. Things are copied whole: what they point to is inside them. */
+/* One step smaller that still differs; false if there is none. Things are copied whole: what they point to is inside
+ * them. */
 static bool shrink_step(struct world *w, enum reference_fault fault)
 {
         for (size_t i = 0; i < w->list.n; i++) {
@@ -296,13 +333,13 @@ static void print_case(const struct world *w)
 {
         char to[WEIR_ENDPOINT_STRLEN];
 
-        print_message("protocol %d to %s, turn %u, %zu own addresses\n", w->query.protocol, weir_endpoint_format(&w->query.addr, w->query.port, to),
-                      w->query.turn, w->options.n_self);
+        print_message("protocol %d to %s, turn %u, %zu own addresses\n", w->query.protocol,
+                      weir_endpoint_format(&w->query.addr, w->query.port, to), w->query.turn, w->options.n_self);
         for (size_t i = 0; i < w->list.n; i++) {
                 const struct weir_resource *r = w->items[i];
 
-                print_message("  %s %s/%s resolution %d selector %d\n", weir_kind_info(r->kind)->kind, r->namespace_, r->name, r->resolution,
-                              r->has_workload_selector);
+                print_message("  %s %s/%s resolution %d selector %d\n", weir_kind_info(r->kind)->kind, r->namespace_,
+                              r->name, r->resolution, r->has_workload_selector);
                 for (size_t b = 0; b < r->n_hosts + r->n_addresses; b++)
                         print_message("    block %s\n", (r->n_hosts ? r->hosts : r->addresses)[b]);
                 for (size_t p = 0; p < r->n_ports; p++)
@@ -314,7 +351,8 @@ static void print_case(const struct world *w)
         }
 }
 
-/* Up to @n comparisons; true if one differs, which *w then holds. @ret_allowed counts what was allowed: a test of denials proves little. */
+/* Up to @n comparisons; true if one differs, which *w then holds. @ret_allowed counts what was allowed: a test of
+ * denials proves little. */
 static bool search(struct world *w, unsigned n, enum reference_fault fault, unsigned *ret_allowed)
 {
         *ret_allowed = 0;

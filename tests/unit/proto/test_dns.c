@@ -30,7 +30,8 @@ static void put16(struct message *m, unsigned v)
         put(m, (uint8_t[]){ (uint8_t)(v >> 8), (uint8_t)v }, 2);
 }
 
-static void put_header(struct message *m, unsigned id, unsigned flags, unsigned qd, unsigned an, unsigned ns, unsigned ar)
+static void put_header(struct message *m, unsigned id, unsigned flags, unsigned qd, unsigned an, unsigned ns,
+                       unsigned ar)
 {
         put16(m, id);
         put16(m, flags);
@@ -181,10 +182,8 @@ static void refuses_malformed_queries(void **state)
                 { 0x2800, 1, 0, 0, 0, WEIR_DNS_NOTIMP },  /* UPDATE */
                 { 0x0300, 1, 0, 0, 0, WEIR_DNS_FORMERR }, /* TC */
                 { 0x0101, 1, 0, 0, 0, WEIR_DNS_FORMERR }, /* an rcode */
-                { 0x0100, 0, 0, 0, 0, WEIR_DNS_FORMERR },
-                { 0x0100, 2, 0, 0, 0, WEIR_DNS_FORMERR },
-                { 0x0100, 1, 1, 0, 0, WEIR_DNS_FORMERR },
-                { 0x0100, 1, 0, 1, 0, WEIR_DNS_FORMERR },
+                { 0x0100, 0, 0, 0, 0, WEIR_DNS_FORMERR }, { 0x0100, 2, 0, 0, 0, WEIR_DNS_FORMERR },
+                { 0x0100, 1, 1, 0, 0, WEIR_DNS_FORMERR }, { 0x0100, 1, 0, 1, 0, WEIR_DNS_FORMERR },
                 { 0x0100, 1, 0, 0, 1, WEIR_DNS_FORMERR }, /* no OPT behind it */
                 { 0x0100, 1, 0, 0, 2, WEIR_DNS_FORMERR },
         };
@@ -267,7 +266,8 @@ static void escapes_what_is_no_host_name(void **state)
 
         (void)state;
         put_header(&m, 7, 0x0100, 1, 0, 0, 0);
-        put(&m, "\3a.b\2\0\377\0\0\1\0\1", 12); /* a dot and a NUL inside labels must not look like separators or ends */
+        put(&m, "\3a.b\2\0\377\0\0\1\0\1",
+            12); /* a dot and a NUL inside labels must not look like separators or ends */
         assert_string_equal(must_parse(&m).name, "a\\046b.\\000\\255");
 }
 

@@ -33,9 +33,9 @@
 #include "relay/internal.h"
 #include "telemetry/record.h"
 
-#define UNUSED        __attribute__((unused))
+#define UNUSED __attribute__((unused))
 #define ENDPOINTS_MAX 4
-#define RECORDS_MAX   4096
+#define RECORDS_MAX 4096
 
 struct endpoint {
         struct weir_addr addr;
@@ -303,15 +303,15 @@ static UNUSED void jump(uint64_t ns)
 }
 
 /* Turns until @condition; loopback needs few, but the kernel may hand a packet to another thread. */
-#define UNTIL(condition)                                                                                               \
-        do {                                                                                                           \
-                bool done_ = false;                                                                                    \
-                for (int i_ = 0; i_ < 20000 && !(done_ = (condition)); i_++) {                                         \
-                        turn();                                                                                        \
-                        if (i_ > 100)                                                                                  \
-                                (void)usleep(200);                                                                     \
-                }                                                                                                      \
-                assert_true(done_);                                                                                    \
+#define UNTIL(condition)                                                       \
+        do {                                                                   \
+                bool done_ = false;                                            \
+                for (int i_ = 0; i_ < 20000 && !(done_ = (condition)); i_++) { \
+                        turn();                                                \
+                        if (i_ > 100)                                          \
+                                (void)usleep(200);                             \
+                }                                                              \
+                assert_true(done_);                                            \
         } while (0)
 
 static int connect_to(const char *address, uint16_t port)

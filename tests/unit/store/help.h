@@ -216,10 +216,10 @@ static inline char *help_snapshot(struct weir_store *store, char **ret_errors)
         return keys;
 }
 
-#define assert_keys(store, expected)                                                                                   \
-        do {                                                                                                           \
-                weir_auto_free char *keys_ = help_snapshot(store, NULL);                                               \
-                assert_string_equal(keys_, expected);                                                                  \
+#define assert_keys(store, expected)                                     \
+        do {                                                             \
+                weir_auto_free char *keys_ = help_snapshot(store, NULL); \
+                assert_string_equal(keys_, expected);                    \
         } while (0)
 
 /* A failed assertion ends the child, which otherwise would go on with the parent's other tests. */

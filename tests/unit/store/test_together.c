@@ -3,7 +3,7 @@
 #include "help.h"
 
 #define WRITERS 4
-#define WRITES  50
+#define WRITES 50
 
 static const char *cidr_of(unsigned writer)
 {

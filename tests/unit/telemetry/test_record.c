@@ -78,8 +78,14 @@ static size_t count_of(const char *text, const char *what)
 
 static struct weir_record denied_tcp(const char *address, uint16_t port)
 {
-        struct weir_record record = { .flow_id = 3, .workload = "run-1", .pid = 4712, .command = "curl", .protocol = "tcp",
-                                      .has_destination = true, .port = port, .reason = WEIR_REASON_NO_RULE };
+        struct weir_record record = { .flow_id = 3,
+                                      .workload = "run-1",
+                                      .pid = 4712,
+                                      .command = "curl",
+                                      .protocol = "tcp",
+                                      .has_destination = true,
+                                      .port = port,
+                                      .reason = WEIR_REASON_NO_RULE };
 
         assert_int_equal(weir_addr_parse(address, &record.destination), 0);
         return record;
@@ -88,8 +94,12 @@ static struct weir_record denied_tcp(const char *address, uint16_t port)
 static void prints_the_lines_of_the_story(void **state)
 {
         struct files f = open_files();
-        struct weir_record dns = { .pid = 4711, .command = "curl", .protocol = "dns", .name = "www.wikipedia.org",
-                                   .reason = WEIR_REASON_DNS_NO_RULE, .path = WEIR_PATH_DNS };
+        struct weir_record dns = { .pid = 4711,
+                                   .command = "curl",
+                                   .protocol = "dns",
+                                   .name = "www.wikipedia.org",
+                                   .reason = WEIR_REASON_DNS_NO_RULE,
+                                   .path = WEIR_PATH_DNS };
         struct weir_record tcp = denied_tcp("198.35.26.96", 443), other = denied_tcp("198.35.26.96", 80);
         struct weir_record v6 = denied_tcp("2001:db8::1", 443), unknown = denied_tcp("192.0.2.1", 22);
 
@@ -102,12 +112,13 @@ static void prints_the_lines_of_the_story(void **state)
         weir_sink_record(f.sink, &other);
         weir_sink_record(f.sink, &v6);
         weir_sink_record(f.sink, &unknown);
-        must_be(f.denials, "weir: denied dns www.wikipedia.org (no rule) curl[4711]\n"
-                           "weir: denied tcp 198.35.26.96:443 (no rule) curl[4712]\n"
-                           "weir: denied tcp 198.35.26.96:80 (no rule; nearest: default/wikipedia-ext 198.35.26.96/27:443) "
-                           "curl[4712]\n"
-                           "weir: denied tcp [2001:db8::1]:443 (no rule) curl[4712]\n"
-                           "weir: denied tcp 192.0.2.1:22 (no rule)\n");
+        must_be(f.denials,
+                "weir: denied dns www.wikipedia.org (no rule) curl[4711]\n"
+                "weir: denied tcp 198.35.26.96:443 (no rule) curl[4712]\n"
+                "weir: denied tcp 198.35.26.96:80 (no rule; nearest: default/wikipedia-ext 198.35.26.96/27:443) "
+                "curl[4712]\n"
+                "weir: denied tcp [2001:db8::1]:443 (no rule) curl[4712]\n"
+                "weir: denied tcp 192.0.2.1:22 (no rule)\n");
         close_files(&f);
 }
 
@@ -123,8 +134,9 @@ static void tells_cut_and_audited_flows(void **state)
         audit.audit = true;
         weir_sink_record(f.sink, &cut);
         weir_sink_record(f.sink, &audit);
-        must_be(f.denials, "weir: cut tcp 192.0.2.1:443 (a newer policy no longer allows it) curl[4712]\n"
-                           "weir: audit tcp 192.0.2.2:443 (would have been denied; --audit let it through) curl[4712]\n");
+        must_be(f.denials,
+                "weir: cut tcp 192.0.2.1:443 (a newer policy no longer allows it) curl[4712]\n"
+                "weir: audit tcp 192.0.2.2:443 (would have been denied; --audit let it through) curl[4712]\n");
         assert_int_equal(weir_sink_counters(f.sink)->closed, 2);
         assert_int_equal(weir_sink_counters(f.sink)->denied, 0);
         close_files(&f);
@@ -170,12 +182,13 @@ static void writes_json(void **state)
         weir_sink_record(f.sink, &record);
         text = text_of(f.log);
         assert_int_equal(strncmp(text, "{\"time\":\"20", 11), 0);
-        assert_string_equal(strstr(text, ",\"flow\""),
-                            ",\"flow\":3,\"workload\":\"run-1\",\"pid\":4712,\"command\":\"curl\",\"protocol\":\"tcp\","
-                            "\"destination\":\"192.0.2.1\",\"port\":443,\"name\":null,\"dialled\":\"192.0.2.1\","
-                            "\"dialled_port\":8443,\"verdict\":\"allow\",\"reason\":\"finished\",\"rule\":\"default/a\","
-                            "\"nearest\":null,\"path\":\"relay\",\"bytes_sent\":10,\"bytes_received\":20,"
-                            "\"duration_ms\":1.234,\"generation\":9,\"audit\":false}\n");
+        assert_string_equal(
+                strstr(text, ",\"flow\""),
+                ",\"flow\":3,\"workload\":\"run-1\",\"pid\":4712,\"command\":\"curl\",\"protocol\":\"tcp\","
+                "\"destination\":\"192.0.2.1\",\"port\":443,\"name\":null,\"dialled\":\"192.0.2.1\","
+                "\"dialled_port\":8443,\"verdict\":\"allow\",\"reason\":\"finished\",\"rule\":\"default/a\","
+                "\"nearest\":null,\"path\":\"relay\",\"bytes_sent\":10,\"bytes_received\":20,"
+                "\"duration_ms\":1.234,\"generation\":9,\"audit\":false}\n");
         free(text);
         must_be(f.denials, "");
         close_files(&f);
@@ -190,8 +203,9 @@ static void unknown_is_null_never_zero(void **state)
         (void)state;
         weir_sink_record(f.sink, &record);
         text = text_of(f.log);
-        assert_non_null(strstr(text, "\"workload\":null,\"pid\":null,\"command\":null,\"protocol\":\"udp\",\"destination\":null,"
-                                     "\"port\":null,"));
+        assert_non_null(strstr(
+                text, "\"workload\":null,\"pid\":null,\"command\":null,\"protocol\":\"udp\",\"destination\":null,"
+                      "\"port\":null,"));
         assert_non_null(strstr(text, "\"bytes_sent\":null,\"bytes_received\":null,"));
         assert_non_null(strstr(text, "\"verdict\":\"deny\""));
         free(text);
@@ -331,7 +345,10 @@ static void prints_stats(void **state)
         struct files f = open_files();
         struct weir_record tcp = denied_tcp("192.0.2.1", 443), ended = denied_tcp("192.0.2.2", 443);
         struct weir_record udp = { .protocol = "udp", .path = WEIR_PATH_KERNEL, .reason = WEIR_REASON_REJECTED_UDP };
-        struct weir_record dns = { .protocol = "dns", .name = "a", .verdict = WEIR_VERDICT_ALLOW, .reason = WEIR_REASON_RULE,
+        struct weir_record dns = { .protocol = "dns",
+                                   .name = "a",
+                                   .verdict = WEIR_VERDICT_ALLOW,
+                                   .reason = WEIR_REASON_RULE,
                                    .path = WEIR_PATH_DNS };
         int out = memfd_create("stats", MFD_CLOEXEC);
 
@@ -360,18 +377,12 @@ static void prints_stats(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(prints_the_lines_of_the_story),
-                cmocka_unit_test(tells_cut_and_audited_flows),
-                cmocka_unit_test(escapes_hostile_text),
-                cmocka_unit_test(writes_json),
-                cmocka_unit_test(unknown_is_null_never_zero),
-                cmocka_unit_test(repeats_are_suppressed),
-                cmocka_unit_test(a_port_scan_is_bounded),
-                cmocka_unit_test(raw_terminals_wait),
-                cmocka_unit_test(a_full_pipe_never_blocks),
-                cmocka_unit_test(a_full_socket_never_blocks),
-                cmocka_unit_test(a_reader_that_left_is_counted),
-                cmocka_unit_test(prints_stats),
+                cmocka_unit_test(prints_the_lines_of_the_story), cmocka_unit_test(tells_cut_and_audited_flows),
+                cmocka_unit_test(escapes_hostile_text),          cmocka_unit_test(writes_json),
+                cmocka_unit_test(unknown_is_null_never_zero),    cmocka_unit_test(repeats_are_suppressed),
+                cmocka_unit_test(a_port_scan_is_bounded),        cmocka_unit_test(raw_terminals_wait),
+                cmocka_unit_test(a_full_pipe_never_blocks),      cmocka_unit_test(a_full_socket_never_blocks),
+                cmocka_unit_test(a_reader_that_left_is_counted), cmocka_unit_test(prints_stats),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

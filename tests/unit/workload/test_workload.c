@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A workload over a capture that is not there: the policy follows the store, a broken file keeps the last good one and is
- * told once, what the boundary rejected becomes a record, and a start that fails leaves nothing.
+ * A workload over a capture that is not there: the policy follows the store, a broken file keeps the last good one and
+ * is told once, what the boundary rejected becomes a record, and a start that fails leaves nothing.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -101,8 +101,8 @@ static int fake_next_rejected(struct weir_capture *c, struct weir_rejected *ret)
         return 1;
 }
 
-static int fake_owner(struct weir_capture *c, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port, pid_t *ret_pid,
-                      char *command)
+static int fake_owner(struct weir_capture *c, enum weir_ip_protocol protocol, const struct weir_addr *from,
+                      uint16_t port, pid_t *ret_pid, char *command)
 {
         (void)c;
         (void)protocol;
@@ -209,7 +209,8 @@ static void put(struct bench *b, const char *name, const char *cidr)
         uint64_t revision;
 
         (void)snprintf(text, sizeof(text),
-                       "kind: ExternalService\nmetadata:\n  name: %s\nspec:\n  hosts: [%s]\n  ports:\n  - {number: 443, name: tcp, protocol: TCP}\n",
+                       "kind: ExternalService\nmetadata:\n  name: %s\nspec:\n  hosts: [%s]\n  ports:\n  - {number: "
+                       "443, name: tcp, protocol: TCP}\n",
                        name, cidr);
         assert_int_equal(weir_resources_read(text, strlen(text), "-", &list, &errors, NULL), 0);
         assert_int_equal(weir_resource_with(list.items[0], "default", NULL, &with), 0);
