@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define DEFAULT_LIMIT ((size_t)64 * 1024 * 1024)
 
 void weir_buf_clear(struct weir_buf *buf)
@@ -104,39 +106,6 @@ void weir_buf_escape(struct weir_buf *buf, const char *bytes, size_t n)
         }
 }
 
-/*
- * UTF-8, RFC 3629. Returns the length of the valid sequence at @p and its code point, or 0: an overlong form,
- * a surrogate, a code point over U+10FFFF, or bytes missing.
- */
-static size_t utf8_decode(const unsigned char *p, size_t n, uint32_t *ret)
-{
-        static const struct {
-                unsigned char mask, lead;
-                uint32_t least;
-        } forms[] = { { 0xe0, 0xc0, 0x80 }, { 0xf0, 0xe0, 0x800 }, { 0xf8, 0xf0, 0x10000 } };
-
-        for (size_t f = 0; f < WEIR_ARRAY_SIZE(forms); f++) {
-                size_t length = f + 2;
-                uint32_t cp;
-
-                if ((p[0] & forms[f].mask) != forms[f].lead)
-                        continue;
-                if (n < length)
-                        return 0;
-                cp = p[0] & (unsigned char)~forms[f].mask;
-                for (size_t i = 1; i < length; i++) {
-                        if ((p[i] & 0xc0) != 0x80)
-                                return 0;
-                        cp = cp << 6 | (p[i] & 0x3f);
-                }
-                if (cp < forms[f].least || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff))
-                        return 0;
-                *ret = cp;
-                return length;
-        }
-        return 0;
-}
-
 /* One character of JSON text; returns how many bytes it used. */
 static size_t json_char(struct weir_buf *buf, const unsigned char *p, size_t n)
 {
@@ -156,7 +125,7 @@ static size_t json_char(struct weir_buf *buf, const unsigned char *p, size_t n)
                 weir_buf_printf(buf, "\\u%04x", p[0]);
                 return 1;
         }
-        length = utf8_decode(p, n, &cp);
+        length = weir_utf8_decode(p, n, &cp);
         if (length == 0) {
                 weir_buf_printf(buf, "\\udc%02x", p[0]);
                 return 1;

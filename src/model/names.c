@@ -9,10 +9,12 @@
 
 #include "base/addr.h"
 #include "base/strutil.h"
+#include "base/utf8.h"
 
 #define LABEL_MAX 63
 #define DOMAIN_MAX 255
 #define SUBDOMAIN_MAX 253
+#define QUOTED_CHARACTER_MAX 12 /* \U0010ffff, the closing quote and NUL */
 
 static void complain(struct weir_check *check, const char *format, ...) WEIR_PRINTF(2, 3);
 
@@ -29,21 +31,31 @@ static void complain(struct weir_check *check, const char *format, ...)
 
 const char *weir_go_quote(const char *text, char *buf, size_t n)
 {
+        const unsigned char *p = (const unsigned char *)text;
         size_t used = 0;
 
         buf[used++] = '"';
-        for (const unsigned char *p = (const unsigned char *)text; *p && used + 6 < n; p++) {
-                if (*p == '"' || *p == '\\')
-                        used += (size_t)snprintf(buf + used, n - used, "\\%c", *p);
-                else if (*p == '\n' || *p == '\t' || *p == '\r')
+        for (size_t length = 1; *p && used + QUOTED_CHARACTER_MAX < n; p += length) {
+                uint32_t cp = *p;
+
+                length = *p < 0x80 ? 1 : weir_utf8_decode(p, strnlen((const char *)p, 4), &cp);
+                if (length == 0)
+                        length = 1;
+                if (cp == '"' || cp == '\\')
+                        used += (size_t)snprintf(buf + used, n - used, "\\%c", (int)cp);
+                else if (cp == '\n' || cp == '\t' || cp == '\r')
                         used += (size_t)snprintf(buf + used, n - used, "\\%c",
-                                                 *p == '\n' ? 'n' :
-                                                 *p == '\t' ? 't' :
+                                                 cp == '\n' ? 'n' :
+                                                 cp == '\t' ? 't' :
                                                               'r');
-                else if (*p < 0x20 || *p == 0x7f)
-                        used += (size_t)snprintf(buf + used, n - used, "\\x%02x", *p);
+                else if (weir_utf8_is_visible(cp))
+                        used += (size_t)snprintf(buf + used, n - used, "%.*s", (int)length, (const char *)p);
                 else
-                        buf[used++] = (char)*p;
+                        used += (size_t)snprintf(buf + used, n - used,
+                                                 cp < 0x80    ? "\\x%02x" :
+                                                 cp < 0x10000 ? "\\u%04x" :
+                                                                "\\U%08x",
+                                                 cp);
         }
         buf[used++] = '"';
         buf[used] = '\0';

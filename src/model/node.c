@@ -3,10 +3,13 @@
 #include "model/node.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "base/strutil.h"
+#include "model/names.h"
 
 struct weir_node *weir_node_new(enum weir_node_type type, unsigned line, unsigned column)
 {
@@ -165,4 +168,52 @@ int weir_node_set_text(struct weir_node *mapping, const char *key, const char *t
         weir_node_free(mapping->items[2 * i + 1]);
         mapping->items[2 * i + 1] = value;
         return 0;
+}
+
+int weir_node_complain(struct weir_errs *errors, const char *path, struct weir_node_place at, const char *text)
+{
+        struct weir_err err = { .code = WEIR_EINVALID, .line = at.line, .column = at.column };
+
+        (void)snprintf(err.path, sizeof(err.path), "%s", path);
+        (void)snprintf(err.text, sizeof(err.text), "%s", text);
+        return weir_errs_add(errors, &err);
+}
+
+static int by_key(const void *left, const void *right)
+{
+        const struct weir_node *a = *(struct weir_node *const *)left, *b = *(struct weir_node *const *)right;
+        int order = strcmp(a->text, b->text);
+
+        if (order == 0)
+                order = a->line < b->line ? -1 : a->line > b->line;
+        if (order == 0)
+                order = a->column < b->column ? -1 : a->column > b->column;
+        return order;
+}
+
+int weir_node_refuse_twins(const struct weir_node *mapping, const char *path, struct weir_errs *errors, bool *wrong)
+{
+        weir_auto_free struct weir_node **keys = NULL;
+        int r = 0;
+
+        if (mapping->n < 2)
+                return 0;
+        keys = calloc(mapping->n, sizeof(*keys));
+        if (!keys)
+                return -ENOMEM;
+        for (size_t i = 0; i < mapping->n; i++)
+                keys[i] = mapping->items[2 * i];
+        qsort(keys, mapping->n, sizeof(*keys), by_key);
+        for (size_t i = 1; i < mapping->n && r == 0; i++) {
+                struct weir_node_place at = { keys[i]->line, keys[i]->column };
+                char text[256], quoted[160];
+
+                if (!weir_streq(keys[i - 1]->text, keys[i]->text))
+                        continue;
+                (void)snprintf(text, sizeof(text), "key %s is here twice, first in line %u",
+                               weir_go_quote(keys[i]->text, quoted, sizeof(quoted)), keys[i - 1]->line);
+                *wrong = true;
+                r = weir_node_complain(errors, path, at, text);
+        }
+        return r;
 }

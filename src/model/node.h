@@ -43,6 +43,17 @@ bool weir_node_is_null(const struct weir_node *node);
 
 struct weir_errs;
 
+struct weir_node_place {
+        unsigned line, column; /* 1-based, in characters */
+};
+
+/* Adds one error of the document itself. 0; -ENOMEM */
+WEIR_MUST int weir_node_complain(struct weir_errs *errors, const char *path, struct weir_node_place at,
+                                 const char *text);
+/* Complains of each key of @mapping that is there a second time, and sets @wrong if there is one. 0; -ENOMEM */
+WEIR_MUST int weir_node_refuse_twins(const struct weir_node *mapping, const char *path, struct weir_errs *errors,
+                                     bool *wrong);
+
 /**
  * weir_node_read() - the documents of a YAML or JSON stream, one after the other
  * @document: takes over the root of each that is not empty; what it returns below 0 stops the reading
@@ -54,3 +65,14 @@ struct weir_errs;
 WEIR_MUST int weir_node_read(const char *bytes, size_t n, const char *path,
                              int (*document)(void *context, struct weir_node *root), void *context,
                              struct weir_errs *errors);
+
+/**
+ * weir_node_is_json() - whether a stream is JSON, RFC 8259, from end to end; private to model/
+ * @ret_at:      if it only begins like it: how far it is JSON
+ * @ret_problem: and what is wrong there; NULL if nothing is. Both are untouched if it does not even begin like it
+ */
+bool weir_node_is_json(const char *bytes, size_t n, struct weir_node_place *ret_at, const char **ret_problem);
+/* As weir_node_read(), of what weir_node_is_json(). */
+WEIR_MUST int weir_node_read_json(const char *bytes, size_t n, const char *path,
+                                  int (*document)(void *context, struct weir_node *root), void *context,
+                                  struct weir_errs *errors);

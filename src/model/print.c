@@ -7,8 +7,11 @@
 
 #include "base/buf.h"
 #include "base/strutil.h"
+#include "base/utf8.h"
 #include "model/node.h"
 #include "model/resource.h"
+
+#define SIMPLE_KEY_MAX 1000
 
 static int by_key(const void *left, const void *right)
 {
@@ -57,21 +60,34 @@ static bool reads_as_other(const char *text)
                strspn(text, "0123456789.+-_:eExXabcdefABCDEFoOTZtz ") == strlen(text) && !strchr(text, '/');
 }
 
+/* What does not show as itself is escaped: a terminal may obey it, and YAML refuses or folds much of it unescaped. */
+static size_t put_character(struct weir_buf *buf, const unsigned char *p, size_t n)
+{
+        uint32_t cp = *p;
+        size_t length = *p < 0x80 ? 1 : weir_utf8_decode(p, n, &cp);
+
+        if (length == 0)
+                length = 1;
+        if (cp == '"' || cp == '\\')
+                weir_buf_printf(buf, "\\%c", (int)cp);
+        else if (cp == '\n')
+                weir_buf_puts(buf, "\\n");
+        else if (cp == '\t')
+                weir_buf_puts(buf, "\\t");
+        else if (weir_utf8_is_visible(cp))
+                weir_buf_add(buf, p, length);
+        else
+                weir_buf_printf(buf, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
+        return length;
+}
+
 static void put_quoted(struct weir_buf *buf, const char *text)
 {
+        size_t n = strlen(text);
+
         weir_buf_putc(buf, '"');
-        for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-                if (*p == '"' || *p == '\\')
-                        weir_buf_printf(buf, "\\%c", *p);
-                else if (*p == '\n')
-                        weir_buf_puts(buf, "\\n");
-                else if (*p == '\t')
-                        weir_buf_puts(buf, "\\t");
-                else if (*p < 0x20 || *p == 0x7f)
-                        weir_buf_printf(buf, "\\x%02x", *p);
-                else
-                        weir_buf_putc(buf, (char)*p); /* UTF-8 as it is */
-        }
+        for (size_t i = 0; i < n;)
+                i += put_character(buf, (const unsigned char *)text + i, n - i);
         weir_buf_putc(buf, '"');
 }
 
@@ -85,19 +101,31 @@ static void put_scalar(struct weir_buf *buf, const struct weir_node *node)
                 put_quoted(buf, node->text);
 }
 
-static void put_key(struct weir_buf *buf, const struct weir_node *key)
-{
-        if (plain_safe(key->text) && !reads_as_other(key->text))
-                weir_buf_puts(buf, key->text);
-        else
-                put_quoted(buf, key->text);
-        weir_buf_putc(buf, ':');
-}
-
 static void put_indent(struct weir_buf *buf, unsigned indent)
 {
         for (unsigned i = 0; i < indent; i++)
                 weir_buf_puts(buf, "  ");
+}
+
+/* "? KEY" on a line of its own: YAML 1.2.2 section 7.4.2 lets only a key of up to 1024 characters stand before its
+ * colon. */
+static void put_key(struct weir_buf *buf, const struct weir_node *key, unsigned indent)
+{
+        weir_auto(buf) struct weir_buf text = { 0 };
+
+        if (plain_safe(key->text) && !reads_as_other(key->text))
+                weir_buf_puts(&text, key->text);
+        else
+                put_quoted(&text, key->text);
+        if (text.length > SIMPLE_KEY_MAX) {
+                weir_buf_printf(buf, "? %s\n", text.data);
+                put_indent(buf, indent);
+        } else if (text.data) {
+                weir_buf_puts(buf, text.data);
+        }
+        weir_buf_putc(buf, ':');
+        if (text.error && !buf->error)
+                buf->error = text.error;
 }
 
 static void put_yaml(struct weir_buf *buf, const struct weir_node *node, unsigned indent);
@@ -115,7 +143,7 @@ static void put_mapping(struct weir_buf *buf, const struct weir_node *mapping, u
 
                 if (i > 0 || !first_on_line)
                         put_indent(buf, indent);
-                put_key(buf, pairs[2 * i]);
+                put_key(buf, pairs[2 * i], indent);
                 if (value->type == WEIR_NODE_SCALAR || value->n == 0)
                         weir_buf_putc(buf, ' ');
                 else

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/strutil.h"
 #include "model/draft.h"
@@ -108,7 +109,7 @@ static int judge(struct reading *r, const struct weir_node *root, enum weir_kind
         const struct weir_node *kind = weir_node_get(root, "kind"), *spec = weir_node_get(root, "spec");
         const struct weir_kind_info *info;
         bool sound, spec_sound = true;
-        char text[256];
+        weir_auto(buf) struct weir_buf text = { 0 };
         int e;
 
         e = weir_schema_check(&weir_schema_resource, root, &place, r->errors, r->warnings, &sound);
@@ -118,8 +119,10 @@ static int judge(struct reading *r, const struct weir_node *root, enum weir_kind
                 return complain(r, kind ? kind : root, "kind", "a kind is required: ExternalService or ServiceEntry");
         info = find_kind(kind->text, ret_kind);
         if (!info) {
-                (void)snprintf(text, sizeof(text), "kind %.100s is not known", kind->text);
-                return complain(r, kind, "kind", text);
+                weir_buf_puts(&text, "kind ");
+                weir_buf_escape(&text, kind->text, strnlen(kind->text, 100));
+                weir_buf_puts(&text, " is not known");
+                return text.error ? text.error : complain(r, kind, "kind", text.data);
         }
         if (spec)
                 e = weir_schema_check(weir_schema_spec(*ret_kind), spec, &spec_place, r->errors, r->warnings,

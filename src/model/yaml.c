@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From bytes to trees, by libyaml's events. JSON is read as the YAML that it is.
+ * From bytes to trees, by libyaml's events; JSON has its own reader in json.c.
  *
  * Theory of operation
  *
@@ -27,20 +27,21 @@ struct reader {
         size_t n_bytes;
         struct weir_errs *errors;
         size_t n_nodes, start;
-        bool wrong;   /* this document has errors */
-        bool stopped; /* the stream cannot be followed */
+        struct weir_node_place json_end; /* how far the stream is JSON */
+        const char *json_problem;        /* NULL if it is nothing like it */
+        bool wrong;                      /* this document has errors */
+        bool stopped;                    /* the stream cannot be followed */
 };
+
+static struct weir_node_place place_of(const yaml_mark_t *mark)
+{
+        return (struct weir_node_place){ (unsigned)mark->line + 1, (unsigned)mark->column + 1 };
+}
 
 static int complain(struct reader *r, const yaml_mark_t *mark, const char *text)
 {
-        struct weir_err err = { .code = WEIR_EINVALID,
-                                .line = (unsigned)mark->line + 1,
-                                .column = (unsigned)mark->column + 1 };
-
-        (void)snprintf(err.path, sizeof(err.path), "%s", r->path);
-        (void)snprintf(err.text, sizeof(err.text), "%s", text);
         r->wrong = true;
-        return weir_errs_add(r->errors, &err);
+        return weir_node_complain(r->errors, r->path, place_of(mark), text);
 }
 
 static int stop(struct reader *r, const yaml_mark_t *mark, const char *text)
@@ -59,6 +60,21 @@ static bool is_tab(const struct reader *r, const yaml_mark_t *mark)
         }
         /* Columns count characters; before a tab that indents there are only spaces and tabs. */
         return line && (size_t)(end - line) > mark->column && line[mark->column] == '\t';
+}
+
+static bool is_further(struct weir_node_place a, struct weir_node_place b)
+{
+        return a.line > b.line || (a.line == b.line && a.column >= b.column);
+}
+
+/* What was meant as JSON, and is so beyond the place where YAML gave up. */
+static int json_error(struct reader *r)
+{
+        char text[160];
+
+        (void)snprintf(text, sizeof(text), "not JSON: %s", r->json_problem);
+        r->stopped = true;
+        return weir_node_complain(r->errors, r->path, r->json_end, text);
 }
 
 /* The parser's own complaint, in one line. */
@@ -91,6 +107,8 @@ static int parser_error(struct reader *r)
                 (void)snprintf(text, sizeof(text), "not YAML");
                 break;
         }
+        if (r->json_problem && is_further(r->json_end, place_of(&mark)))
+                return json_error(r);
         return stop(r, &mark, text);
 }
 
@@ -178,44 +196,6 @@ static int build_sequence(struct reader *r, const yaml_event_t *start, unsigned 
         return 0;
 }
 
-static int by_key(const void *left, const void *right)
-{
-        const struct weir_node *a = *(struct weir_node *const *)left, *b = *(struct weir_node *const *)right;
-        int order = strcmp(a->text, b->text);
-
-        if (order == 0)
-                order = a->line < b->line ? -1 : a->line > b->line;
-        if (order == 0)
-                order = a->column < b->column ? -1 : a->column > b->column;
-        return order;
-}
-
-static int refuse_twins(struct reader *r, const struct weir_node *mapping)
-{
-        weir_auto_free struct weir_node **keys = NULL;
-        int e = 0;
-
-        if (mapping->n < 2)
-                return 0;
-        keys = calloc(mapping->n, sizeof(*keys));
-        if (!keys)
-                return -ENOMEM;
-        for (size_t i = 0; i < mapping->n; i++)
-                keys[i] = mapping->items[2 * i];
-        qsort(keys, mapping->n, sizeof(*keys), by_key);
-        for (size_t i = 1; i < mapping->n && e == 0; i++) {
-                yaml_mark_t mark = { .line = keys[i]->line - 1, .column = keys[i]->column - 1 };
-                char text[256];
-
-                if (!weir_streq(keys[i - 1]->text, keys[i]->text))
-                        continue;
-                (void)snprintf(text, sizeof(text), "key \"%.100s\" is here twice, first in line %u", keys[i]->text,
-                               keys[i - 1]->line);
-                e = complain(r, &mark, text);
-        }
-        return e;
-}
-
 /* One key and its value. @ret_end: the mapping ended instead. */
 static int build_pair(struct reader *r, struct weir_node *mapping, unsigned depth, bool *ret_end)
 {
@@ -256,7 +236,7 @@ static int build_mapping(struct reader *r, const yaml_event_t *start, unsigned d
         while (e == 0 && !end && !r->stopped)
                 e = build_pair(r, node, depth, &end);
         if (e == 0)
-                e = refuse_twins(r, node);
+                e = weir_node_refuse_twins(node, r->path, r->errors, &r->wrong);
         if (e < 0)
                 return e;
         *ret = TAKE_PTR(node);
@@ -354,6 +334,8 @@ int weir_node_read(const char *bytes, size_t n, const char *path,
                 r.bytes = bytes;
                 r.n_bytes = n;
         }
+        if (weir_node_is_json(bytes, n, &r.json_end, &r.json_problem))
+                return weir_node_read_json(bytes, n, path, document, context, errors);
         if (!yaml_parser_initialize(&r.parser))
                 return -ENOMEM;
         yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);

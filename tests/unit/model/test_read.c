@@ -285,6 +285,9 @@ static void printed_resources_read_back_equal(void **state)
                                               "\"---\"",
                                               "\"...\"",
                                               "plain text",
+                                              "\"\\x85\\x80\\x9f\\x7f\\e\"",
+                                              "\"\\u2028\\u2029\\ufeff\\uffff\\ufffe\"",
+                                              "\"\\U0001f600\\U0010ffff\\u202e\"",
                                               "a:b" };
 
         (void)state;
@@ -303,6 +306,40 @@ static void printed_resources_read_back_equal(void **state)
                                values[i]);
                 round_trips(text);
         }
+}
+
+/* Longer than YAML lets a key be without a question mark before it. */
+static void long_keys_read_back_equal(void **state)
+{
+        struct weir_buf text = { 0 };
+
+        (void)state;
+        weir_buf_puts(&text, "{\"kind\": \"ExternalService\", \"metadata\": {\"name\": \"a\", \"annotations\": {");
+        for (int n = 990; n < 1100; n++) {
+                weir_buf_printf(&text, "%s\"", n > 990 ? "," : "");
+                for (int i = 0; i < n; i++)
+                        weir_buf_putc(&text, i % 7 ? 'k' : ' ');
+                weir_buf_puts(&text, "\": \"v\"");
+        }
+        weir_buf_puts(&text, "}}, \"spec\": {\"hosts\": [\"a.b\"]}}");
+        round_trips(text.data);
+        weir_buf_clear(&text);
+}
+
+/* What is told and printed goes to terminals. */
+static void nothing_told_moves_a_terminal(void **state)
+{
+        struct result got;
+
+        (void)state;
+        REFUSED("{\"kind\": \"ExternalService\", \"a\\u001b[2J\\u009b2J\": 1, \"a\\u001b[2J\\u009b2J\": 2}",
+                "1:54: key \"a\\x1b[2J\\u009b2J\" is here twice");
+        REFUSED("kind: \"\\e[2J\"\n", "1:7: kind: kind \\x1b[2J is not known");
+        read_n(&got, HEAD "spec: {hosts: [\"a\\e[2J\\x9b2J\\u202e\"]}\n",
+               strlen(HEAD "spec: {hosts: [\"a\\e[2J\\x9b2J\\u202e\"]}\n"));
+        assert_int_equal(got.r, WEIR_EINVALID);
+        assert_non_null(strstr(got.errors.items[0].text, "a\\x1b[2J\\u009b2J\\u202e"));
+        done(&got);
 }
 
 static void a_copy_changes_only_what_it_is_told(void **state)
@@ -333,6 +370,8 @@ int main(void)
                 cmocka_unit_test(what_is_odd_but_right_is_taken),
                 cmocka_unit_test(what_means_less_than_it_says_is_warned_about),
                 cmocka_unit_test(printed_resources_read_back_equal),
+                cmocka_unit_test(long_keys_read_back_equal),
+                cmocka_unit_test(nothing_told_moves_a_terminal),
                 cmocka_unit_test(a_copy_changes_only_what_it_is_told),
         };
 
