@@ -79,7 +79,7 @@ static int reopen(int fd, const char *path, struct weir_err *err)
 
 static int cover_one(int fd, struct weir_err *err)
 {
-        char link[48], path[PATH_MAX];
+        char proc[48], named[PATH_MAX];
         struct stat st;
         int flags = fcntl(fd, F_GETFL), own = fcntl(fd, F_GETFD);
         ssize_t n;
@@ -87,18 +87,19 @@ static int cover_one(int fd, struct weir_err *err)
         /* What closes on exec is Weir's own: the log, for one. */
         if (flags < 0 || own < 0 || own & FD_CLOEXEC || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
                 return 0;
-        (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-        n = readlink(link, path, sizeof(path) - 1);
+        (void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+        n = readlink(proc, named, sizeof(named) - 1);
         if (n <= 0)
                 return weir_err_set(err, WEIR_EINVALID, "cannot tell which file descriptor %d is: %s", fd,
                                     strerror(errno));
-        path[n] = '\0';
-        if (!is_covered(fd, path, &st))
+        named[n] = '\0';
+        if (!is_covered(fd, named, &st))
                 return 0;
         if ((flags & O_ACCMODE) != O_RDONLY || flags & O_PATH)
                 return weir_err_set(err, WEIR_EINVALID,
-                                    "descriptor %d would let the command write %s, which it must not change", fd, path);
-        return reopen(fd, path, err);
+                                    "descriptor %d would let the command write %s, which it must not change", fd,
+                                    named);
+        return reopen(fd, named, err);
 }
 
 int weir_descriptors_cover(struct weir_err *err)

@@ -20,6 +20,7 @@ static int add_line(const char *line, struct weir_strv *paths)
         unsigned flags;
         int at = 0;
 
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel writes this column, eight hex digits wide */
         if (sscanf(line, "%*s %*x %*x %x %*x %*x %*u %n", &flags, &at) != 1 || at == 0)
                 return 0;
         /* Abstract names ("@...") are of the network namespace, and out of reach. */

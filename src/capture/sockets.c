@@ -27,7 +27,7 @@ static int set(int fd, int level, int name)
 
 static int bound_port(int fd, uint16_t *ret_port)
 {
-        struct sockaddr_in6 sa;
+        struct sockaddr_in6 sa = { 0 };
         socklen_t length = sizeof(sa);
 
         if (getsockname(fd, (struct sockaddr *)&sa, &length) < 0)

@@ -130,19 +130,16 @@ static int compile(const struct weir_common_options *options, const struct weir_
 static int answer(const struct weir_policy *policy, const struct question *question)
 {
         weir_auto(buf) struct weir_buf buf = { 0 };
-        enum weir_dns_mode mode = weir_policy_dns_mode(policy, WEIR_DNS_AUTO);
 
         if (question->all)
-                weir_policy_explain_all(policy, mode, &buf);
+                weir_policy_explain_all(policy, WEIR_DNS_AUTO, &buf);
         else if (question->is_name)
-                weir_policy_explain_name(policy, mode, question->name, &buf);
+                weir_policy_explain_name(policy, WEIR_DNS_AUTO, question->name, &buf);
         else
                 weir_policy_explain(policy, &question->query, &buf);
         if (buf.error)
                 return weir_say_out_of_memory();
-        (void)fputs(buf.data ? buf.data : "", stdout);
-        if (buf.length > 0 && buf.data[buf.length - 1] != '\n')
-                (void)fputc('\n', stdout);
+        (void)fwrite(buf.data, 1, buf.length, stdout);
         if (question->is_name && !question->all)
                 (void)printf("A connection is judged by the address that the name gives: weir explain %s ADDRESS %u\n",
                              weir_ip_protocol_name(question->query.protocol), question->query.port);

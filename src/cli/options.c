@@ -34,12 +34,14 @@ int weir_usage_error(const struct weir_command_line *line, const char *format, .
 
 bool weir_choice_has(const char *choices, const char *value)
 {
-        size_t n = strlen(value);
+        size_t n = value ? strcspn(value, "|") : 0;
 
-        for (const char *at = choices; at; at = strchr(at, '|')) {
-                at += *at == '|';
+        if (!choices || n == 0 || value[n] != '\0')
+                return false;
+        for (const char *at = choices; *at; at += *at == '|') {
                 if (strncmp(at, value, n) == 0 && (at[n] == '|' || at[n] == '\0'))
                         return true;
+                at += strcspn(at, "|");
         }
         return false;
 }

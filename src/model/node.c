@@ -68,7 +68,7 @@ static int reserve(struct weir_node *node, size_t more)
 
 int weir_node_append(struct weir_node *sequence, struct weir_node *child)
 {
-        if (!child || reserve(sequence, 1) < 0) {
+        if (!child || reserve(sequence, 1) < 0 || !sequence->items) {
                 weir_node_free(child);
                 return -ENOMEM;
         }
@@ -78,7 +78,7 @@ int weir_node_append(struct weir_node *sequence, struct weir_node *child)
 
 int weir_node_put(struct weir_node *mapping, struct weir_node *key, struct weir_node *value)
 {
-        if (!key || !value || reserve(mapping, 2) < 0) {
+        if (!key || !value || reserve(mapping, 2) < 0 || !mapping->items) {
                 weir_node_free(key);
                 weir_node_free(value);
                 return -ENOMEM;

@@ -139,8 +139,8 @@ static int take(struct reading *r, struct weir_node *root)
 {
         weir_auto(node) struct weir_node *owned = root;
         size_t before = r->errors->total;
-        struct weir_resource *resource;
-        enum weir_kind kind;
+        struct weir_resource *resource = NULL;
+        enum weir_kind kind = WEIR_KIND_COUNT;
         int e;
 
         e = judge(r, root, &kind);
@@ -163,6 +163,7 @@ static int take_list(struct reading *r, struct weir_node *root)
         struct weir_node *items = weir_node_get(root, "items");
         int e = 0;
 
+        (void)owned;
         for (size_t i = 0; i < root->n && e == 0; i++) {
                 const char *key = root->items[2 * i]->text;
 

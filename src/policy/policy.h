@@ -95,7 +95,7 @@ bool weir_policy_names_host(const struct weir_policy *policy, const char *host);
 
 /* The rules nearest to a denied query: same address other port, then longest prefix in common. At most @n; returns how
  * many. */
-size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_query *query,
+size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_query *asked,
                            const struct weir_rule **ret, size_t n);
 /* One short clause for a log line, e.g. "nearest: default/wikipedia-ext 198.35.26.96/27:443"; "" if there is none. */
 void weir_policy_nearest_text(const struct weir_policy *policy, const struct weir_query *query, char *buf, size_t n);

@@ -254,8 +254,9 @@ static bool check_rdata(struct weir_cursor *c, uint16_t type, size_t end)
         case WEIR_DNS_SRV:
                 return weir_cursor_take(c, 6) && read_name(c, true, NULL) && weir_cursor_offset(c) == end;
         case WEIR_DNS_SOA:
-                return read_name(c, true, NULL) && read_name(c, true, NULL) && weir_cursor_take(c, 20) &&
-                       weir_cursor_offset(c) == end;
+                if (!read_name(c, true, NULL)) /* MNAME, then RNAME */
+                        return false;
+                return read_name(c, true, NULL) && weir_cursor_take(c, 20) && weir_cursor_offset(c) == end;
         case WEIR_DNS_OPT: {
                 struct weir_cursor options = weir_cursor_sub(c, end - weir_cursor_offset(c));
                 return check_options(options);

@@ -178,7 +178,7 @@ static void tell(struct weir_workload *w, const char *text)
 static void on_store(void *context, uint64_t id, uint32_t events)
 {
         struct weir_workload *w = context;
-        struct weir_policy *policy;
+        struct weir_policy *policy = NULL;
         struct weir_err err = { 0 };
 
         (void)id;
@@ -312,7 +312,7 @@ static int watch(struct weir_workload *w)
 
 static int first_policy(struct weir_workload *w, const struct weir_workload_options *options, struct weir_err *err)
 {
-        struct weir_policy *policy;
+        struct weir_policy *policy = NULL;
         int r;
 
         r = weir_host_addresses(&w->self, &w->n_self);
