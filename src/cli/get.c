@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/time.h"
 #include "cli/write.h"
 #include "store/store.h"
 
@@ -19,16 +20,17 @@ const struct weir_option weir_get_option_table[] = {
 
 #define COLUMNS 4
 
-/* The store does not keep when a resource was made. */
 static int add_row(struct weir_strv *cells, const struct weir_resource *resource)
 {
         const struct weir_kind_info *info = weir_kind_info(resource->kind);
         const char *version = strchr(resource->api_version, '/');
+        char age[WEIR_AGE_STRLEN];
         weir_auto_free char *kind =
                 weir_asprintf("%s.%s.%s", info->kind, info->group, version ? version + 1 : resource->api_version);
 
         if (!kind || weir_strv_add(cells, resource->name) < 0 || weir_strv_add(cells, kind) < 0 ||
-            weir_strv_add(cells, resource->namespace_) < 0 || weir_strv_add(cells, "<unknown>") < 0)
+            weir_strv_add(cells, resource->namespace_) < 0 ||
+            weir_strv_add(cells, weir_time_age(resource->created, age)) < 0)
                 return -ENOMEM;
         return 0;
 }

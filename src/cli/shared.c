@@ -120,7 +120,8 @@ static int add_to_namespace(const struct weir_resources *read, const char *names
                 int r = 0;
 
                 if (namespace_ && !read->items[i]->namespace_[0])
-                        r = weir_resource_with(read->items[i], namespace_, NULL, &resource);
+                        r = weir_resource_with(read->items[i],
+                                               &(struct weir_resource_change){ .namespace_ = namespace_ }, &resource);
                 else
                         resource = weir_resource_ref(read->items[i]);
                 if (r == 0)

@@ -16,6 +16,12 @@ static const char *text_of(const struct weir_node *node, const char *otherwise)
         return node ? node->text : otherwise;
 }
 
+/* kubectl prints "creationTimestamp: null" where there is none. */
+static const char *time_of(const struct weir_node *node)
+{
+        return node && node->type == WEIR_NODE_SCALAR && node->text[0] >= '0' && node->text[0] <= '9' ? node->text : "";
+}
+
 static int take_texts(const struct weir_message *message, const struct weir_node *spec, const char *name,
                       const char *const **ret, size_t *ret_n)
 {
@@ -152,6 +158,7 @@ int weir_resource_from_node(struct weir_node *node, enum weir_kind kind, const c
         resource->name = text_of(weir_node_get(metadata, "name"), "");
         resource->namespace_ = text_of(weir_node_get(metadata, "namespace"), "");
         resource->resource_version = text_of(weir_node_get(metadata, "resourceVersion"), "");
+        resource->created = time_of(weir_node_get(metadata, "creationTimestamp"));
         r = resource->path ? fill_api_version(resource) : -ENOMEM;
         if (r == 0)
                 r = weir_validation_begin(&v);

@@ -102,7 +102,12 @@ char *weir_resource_key(const struct weir_resource *resource)
                              resource->namespace_[0] ? resource->namespace_ : "default", resource->name);
 }
 
-int weir_resource_with(const struct weir_resource *resource, const char *namespace_, const char *resource_version,
+static int change_text(struct weir_node *metadata, const char *key, const char *text)
+{
+        return text ? weir_node_set_text(metadata, key, text[0] ? text : NULL) : 0;
+}
+
+int weir_resource_with(const struct weir_resource *resource, const struct weir_resource_change *change,
                        struct weir_resource **ret_resource)
 {
         weir_auto(node) struct weir_node *node = weir_node_copy(resource->node);
@@ -111,9 +116,11 @@ int weir_resource_with(const struct weir_resource *resource, const char *namespa
 
         if (!metadata)
                 return -ENOMEM; /* a resource always has a name, so metadata is there if the copy is */
-        r = namespace_ ? weir_node_set_text(metadata, "namespace", namespace_[0] ? namespace_ : NULL) : 0;
-        if (r == 0 && resource_version)
-                r = weir_node_set_text(metadata, "resourceVersion", resource_version[0] ? resource_version : NULL);
+        r = change_text(metadata, "namespace", change->namespace_);
+        if (r == 0)
+                r = change_text(metadata, "resourceVersion", change->resource_version);
+        if (r == 0)
+                r = change_text(metadata, "creationTimestamp", change->created);
         if (r < 0)
                 return r;
         return weir_resource_from_node(TAKE_PTR(node), resource->kind, resource->path, ret_resource);

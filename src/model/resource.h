@@ -88,6 +88,7 @@ struct weir_resource {
         const char *name;             /* metadata.name */
         const char *namespace_;       /* "" if the input had none: the reader of a store fills "default" */
         const char *resource_version; /* "" if none */
+        const char *created;          /* metadata.creationTimestamp, as it stands there; "" if none */
         const char *const *hosts;
         const char *const *addresses;
         const char *const *export_to;
@@ -135,12 +136,15 @@ void weir_resources_clear(struct weir_resources *list);
 WEIR_MUST int weir_resources_read(const char *bytes, size_t n, const char *path, struct weir_resources *list,
                                   struct weir_errs *errors, struct weir_errs *warnings);
 
-/**
- * weir_resource_with() - a copy with metadata changed
- * @namespace_, @resource_version: NULL keeps; "" removes
- */
-WEIR_MUST int weir_resource_with(const struct weir_resource *resource, const char *namespace_,
-                                 const char *resource_version, struct weir_resource **ret_resource);
+/* What a copy of a resource has otherwise in its metadata: NULL keeps, "" removes. */
+struct weir_resource_change {
+        const char *namespace_;
+        const char *resource_version;
+        const char *created; /* RFC 3339 */
+};
+/* A copy with metadata changed. 0 or -ENOMEM. */
+WEIR_MUST int weir_resource_with(const struct weir_resource *resource, const struct weir_resource_change *change,
+                                 struct weir_resource **ret_resource);
 
 /* As one YAML document with sorted keys (no "---"), ending in a newline; reads back equal. Errors stick to @buf. */
 void weir_resource_print_yaml(const struct weir_resource *resource, struct weir_buf *buf);

@@ -104,7 +104,12 @@ static int fill(struct weir_resource *resource, const char *namespace_, struct w
                 *ret_resource = weir_resource_ref(resource);
                 return 0;
         }
-        return weir_resource_with(resource, namespace_, resource->resource_version[0] ? NULL : "0", ret_resource);
+        return weir_resource_with(resource,
+                                  &(struct weir_resource_change){
+                                          .namespace_ = namespace_,
+                                          .resource_version = resource->resource_version[0] ? NULL : "0",
+                                  },
+                                  ret_resource);
 }
 
 static int parse(const char *bytes, size_t n, enum weir_kind kind, const char *namespace_, const char *name,

@@ -50,6 +50,7 @@ enum write_mode { WRITE_CREATE, WRITE_REPLACE, WRITE_APPLY };
  * @folder:  that of its namespace; -1 if it does not exist yet
  * @exists:  something of that name is there
  * @version: its resourceVersion, "0" if what is there is broken or has none
+ * @created: its creationTimestamp, "" if what is there is broken or has none
  */
 struct target {
         enum weir_kind kind;
@@ -58,7 +59,7 @@ struct target {
         char *path;
         int folder;
         bool exists;
-        char *version;
+        char *version, *created;
 };
 
 WEIR_DEFINE_CLEANUP(resource, struct weir_resource *, weir_resource_unref)
@@ -67,6 +68,7 @@ static void target_clear(struct target *target)
 {
         free(target->path);
         free(target->version);
+        free(target->created);
         weir_close_cleanup(&target->folder);
 }
 
@@ -344,7 +346,8 @@ static int read_version(struct weir_store *store, struct target *target)
         r = weir_dir_load(store, target->kind, target->namespace_, target->name, target->folder, &resource, &errors);
         weir_errs_clear(&errors);
         target->version = strdup(r == 0 ? resource->resource_version : "0");
-        return target->version ? 0 : -ENOMEM;
+        target->created = strdup(r == 0 ? resource->created : "");
+        return target->version && target->created ? 0 : -ENOMEM;
 }
 
 /* Fills in @folder, @exists and @version. That there is nothing is no error. */
@@ -393,14 +396,26 @@ static int check_mode(const struct target *target, const struct weir_resource *r
 
 /* --- the writes --- */
 
-static int print(const struct weir_resource *resource, uint64_t revision, struct weir_buf *buf)
+/* A resource keeps the time at which it was made, whatever the input says; a new one without any is made now. */
+static const char *created(const struct target *target, const struct weir_resource *resource,
+                           char buf[static WEIR_TIME_STRLEN])
+{
+        if (target->exists && target->created[0])
+                return target->created;
+        return resource->created[0] ? NULL : weir_time_rfc3339_seconds(buf);
+}
+
+static int print(const struct target *target, const struct weir_resource *resource, uint64_t revision,
+                 struct weir_buf *buf)
 {
         weir_auto(resource) struct weir_resource *stamped = NULL;
-        char version[REVISION_STRLEN];
+        char version[REVISION_STRLEN], now[WEIR_TIME_STRLEN];
+        struct weir_resource_change change = { .resource_version = version };
         int r;
 
         (void)snprintf(version, sizeof(version), "%" PRIu64, revision);
-        r = weir_resource_with(resource, NULL, version, &stamped);
+        change.created = created(target, resource, now);
+        r = weir_resource_with(resource, &change, &stamped);
         if (r < 0)
                 return r;
         weir_resource_print_yaml(stamped, buf);
@@ -444,7 +459,7 @@ static int write_locked(struct weir_store *store, struct target *target, const s
                 r = next_revision(store, target, &revision, err);
         if (r < 0)
                 return r;
-        r = print(resource, revision, &text);
+        r = print(target, resource, revision, &text);
         if (r < 0)
                 return r == -EFBIG ? weir_err_set(err, WEIR_ELIMIT, "%s is larger than 1 MiB when it is written out",
                                                   resource->name) :

@@ -112,6 +112,14 @@ class Commands(unittest.TestCase):
         text = self.weir("get", "externalservice", "wikipedia-ext", "-o", "yaml").stdout
         self.assertEqual(self.weir("replace", "-f", "-", stdin=text).stdout, "Updated config external-service/default/wikipedia-ext to revision 2\n")
         self.one_line(self.weir("replace", "-f", "-", stdin=text, status=1), "the object has been modified")
+        # When it was made is kept whatever a later input says, and is what AGE counts from.
+        self.assertRegex(table[1].split()[3], r"^\d+s$")
+        self.assertRegex(text, r'(?m)^  creationTimestamp: "20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"$')
+        stored = next(self.store.glob("external-service/default/*.yaml"))
+        stored.write_text(re.sub(r'creationTimestamp: "[^"]*"', 'creationTimestamp: "2018-03-29T10:00:00Z"', stored.read_text()))
+        self.weir("replace", "-f", sample)
+        self.assertIn('creationTimestamp: "2018-03-29T10:00:00Z"', self.weir("get", "externalservice", "wikipedia-ext", "-o", "yaml").stdout)
+        self.assertRegex(self.weir("get", "externalservice").stdout, r"default +\d+y(\d+d)?\n")
         self.weir("apply", "-f", sample)
         self.assertEqual(self.weir("delete", "externalservice", "wikipedia-ext").stdout, "Deleted config: externalservice wikipedia-ext\n")
         self.assertEqual(self.weir("get", "externalservice").stdout, "No resources found.\n")

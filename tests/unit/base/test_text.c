@@ -14,12 +14,14 @@
 #include "base/fd.h"
 #include "base/reason.h"
 #include "base/strutil.h"
+#include "base/time.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static void errors_read_as_istio_prints_them(void **state)
@@ -183,6 +185,53 @@ static void files_are_read_up_to_a_limit(void **state)
         free(text);
 }
 
+/* An age that many seconds old. */
+static const char *age_of(int64_t seconds, char *buf)
+{
+        time_t then = time(NULL) - (time_t)seconds;
+        char text[WEIR_TIME_STRLEN];
+        struct tm tm;
+
+        (void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&then, &tm));
+        return weir_time_age(text, buf);
+}
+
+static void ages_read_as_kubectl_prints_them(void **state)
+{
+        static const struct {
+                int64_t seconds;
+                const char *words;
+        } cases[] = {
+                { -100, "0s" },
+                { 6 * 60 + 30, "6m30s" },
+                { 600, "10m" },
+                { 7200, "120m" },
+                { 4 * 3600, "4h" },
+                { 4 * 3600 + 1800, "4h30m" },
+                { 20 * 3600, "20h" },
+                { 3 * 86400 + 7200, "3d2h" },
+                { 100 * 86400, "100d" },
+                { 3 * 31536000, "3y" },
+                { 3 * 31536000 + 86400 * 2, "3y2d" },
+                { 20 * INT64_C(31536000), "20y" },
+        };
+        static const char *const none[] = { "", "null", "yesterday", "2018-03-29", "2018-03-29T10:00:00" };
+        char buf[WEIR_AGE_STRLEN];
+
+        (void)state;
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(cases); i++) {
+                const char *got = age_of(cases[i].seconds, buf);
+
+                /* The second may turn between the two readings of the clock. */
+                if (strcmp(got, cases[i].words) != 0 && cases[i].seconds == 6 * 60 + 30)
+                        assert_string_equal(got, "6m31s");
+                else
+                        assert_string_equal(got, cases[i].words);
+        }
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(none); i++)
+                assert_string_equal(weir_time_age(none[i], buf), "<unknown>");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -195,6 +244,7 @@ int main(void)
                 cmocka_unit_test(cursors_fail_for_good),
                 cmocka_unit_test(descriptors_travel),
                 cmocka_unit_test(files_are_read_up_to_a_limit),
+                cmocka_unit_test(ages_read_as_kubectl_prints_them),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

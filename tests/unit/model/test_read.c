@@ -344,14 +344,17 @@ static void nothing_told_moves_a_terminal(void **state)
 
 static void a_copy_changes_only_what_it_is_told(void **state)
 {
+        const struct weir_resource_change change = { "other", "7", "2018-03-29T10:00:00Z" };
         struct weir_resource *copy;
         struct result got;
 
         (void)state;
         read_n(&got, GOOD, strlen(GOOD));
-        assert_int_equal(weir_resource_with(got.list.items[0], "other", "7", &copy), 0);
+        assert_string_equal(got.list.items[0]->created, "");
+        assert_int_equal(weir_resource_with(got.list.items[0], &change, &copy), 0);
         assert_string_equal(copy->namespace_, "other");
         assert_string_equal(copy->resource_version, "7");
+        assert_string_equal(copy->created, "2018-03-29T10:00:00Z");
         assert_string_equal(copy->hosts[0], "10.0.0.0/8");
         assert_int_equal(copy->ports[0].number, 443);
         assert_string_equal(got.list.items[0]->namespace_, "");

@@ -213,7 +213,8 @@ static void put(struct bench *b, const char *name, const char *cidr)
                        "443, name: tcp, protocol: TCP}\n",
                        name, cidr);
         assert_int_equal(weir_resources_read(text, strlen(text), "-", &list, &errors, NULL), 0);
-        assert_int_equal(weir_resource_with(list.items[0], "default", NULL, &with), 0);
+        assert_int_equal(
+                weir_resource_with(list.items[0], &(struct weir_resource_change){ .namespace_ = "default" }, &with), 0);
         assert_int_equal(weir_store_apply(b->store, with, &revision, NULL, &err), 0);
         weir_resource_unref(with);
         weir_resources_clear(&list);
