@@ -29,6 +29,31 @@ static long setting(const char *path)
         return weir_parse_uint(text, INT32_MAX, &value) == 0 ? (long)value : -1;
 }
 
+/* Ubuntu lets anybody make a user namespace, and takes what it is good for away from programs without a profile. */
+static bool apparmor_restricts(void)
+{
+        return geteuid() != 0 && setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1;
+}
+
+static int say_apparmor(const char *what, struct weir_err *err)
+{
+        return weir_err_set(err, WEIR_EUNSUPPORTED,
+                            "AppArmor restricts user namespaces on this machine (%s): as root, load Weir's profile, "
+                            "apparmor_parser -r /etc/apparmor.d/weir, or sysctl "
+                            "kernel.apparmor_restrict_unprivileged_userns=0",
+                            what);
+}
+
+int weir_namespaces_explain(int r, struct weir_err *err)
+{
+        char what[sizeof(err->text) / 2];
+
+        if ((r != -EPERM && r != -EACCES && r != WEIR_EUNSUPPORTED) || !apparmor_restricts())
+                return r;
+        (void)snprintf(what, sizeof(what), "%.*s", (int)sizeof(what) - 1, err->text);
+        return say_apparmor(what, err);
+}
+
 /* Which of the known locks is on the door. */
 static int forbidden(int error, struct weir_err *err)
 {
@@ -48,6 +73,8 @@ static int forbidden(int error, struct weir_err *err)
                 return weir_err_set(
                         err, WEIR_EUNSUPPORTED,
                         "this kernel lacks user, mount, PID or network namespaces (CONFIG_USER_NS, CONFIG_NET_NS)");
+        if ((error == EPERM || error == EACCES) && apparmor_restricts())
+                return say_apparmor(strerror(error), err);
         if (error == EPERM)
                 return weir_err_set(err, WEIR_EUNSUPPORTED,
                                     "user namespaces are refused: in a container its seccomp profile does that (docker "

@@ -18,3 +18,12 @@ struct weir_err;
 WEIR_MUST pid_t weir_namespaces_clone(bool with_pids, int *ret_pidfd, struct weir_err *err);
 /* The child's uid and gid map to themselves, one each; setgroups is denied. Run by the parent. */
 WEIR_MUST int weir_namespaces_map(pid_t pid, struct weir_err *err);
+
+/**
+ * weir_namespaces_explain() - a failure inside the new namespaces, told by its cause where that is known
+ * @r:   what building the sandbox returned, below 0
+ * @err: its text; names the cause afterwards
+ *
+ * Return: @r or, if @err changed, WEIR_EUNSUPPORTED
+ */
+int weir_namespaces_explain(int r, struct weir_err *err);

@@ -109,11 +109,11 @@ char *weir_nft_ruleset(const struct weir_nft_ports *ports)
         return weir_buf_take(&buf);
 }
 
-/* The system's folders first: a caller's PATH rarely has them, and what stands in them is not the caller's to replace.
- */
+/* The system's folders alone: a folder in the caller's PATH is often the caller's own, and a workload that had put an
+ * nft there would have the next run start it before its boundary stands. */
 static void exec_nft(void)
 {
-        static const char *const places[] = { "/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft",
+        static const char *const places[] = { "/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft",
                                               "/run/current-system/sw/bin/nft" };
         char name[] = "nft", json[] = "-j", file[] = "-f", input[] = "-", locale[] = "LC_ALL=C";
         char *const argv[] = { name, json, file, input, NULL };
@@ -121,7 +121,6 @@ static void exec_nft(void)
 
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(places); i++)
                 (void)execve(places[i], argv, environment);
-        (void)execvpe("nft", argv, environment);
 }
 
 static void run_nft(int input, int errors) __attribute__((noreturn));
@@ -212,9 +211,10 @@ int weir_nft_finish(struct weir_nft *nft, struct weir_err *err)
         if (status == 0)
                 return 0;
         if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-                return weir_err_set(
-                        err, WEIR_EUNSUPPORTED,
-                        "nft is missing: install nftables (apt-get install nftables, dnf install nftables)");
+                return weir_err_set(err, WEIR_EUNSUPPORTED,
+                                    "nft is missing from the system's folders (/usr/sbin and the like): install "
+                                    "nftables (apt-get install "
+                                    "nftables, dnf install nftables)");
         if (text)
                 first_line(text);
         return weir_err_set(

@@ -195,7 +195,7 @@ static int sealed_start(const struct weir_capture_options *options, struct weir_
                 return r;
         r = build(options, true, ret_capture, err);
         if (r != WEIR_ELIMIT)
-                return r;
+                return r < 0 ? weir_namespaces_explain(r, err) : r;
         /* Only /proc stood in the way: all else holds without a PID namespace. */
         weir_log(options->verbose ? WEIR_LOG_WARNING : WEIR_LOG_DEBUG, "%s; going on without a PID namespace",
                  err->text);

@@ -21,16 +21,19 @@ struct output {
         bool dead; /* the reader is gone */
         size_t limit;
         struct weir_buf queue;
-        size_t done; /* bytes of @queue written already */
+        size_t done;   /* bytes of @queue written already */
+        uint64_t lost; /* lines that had no room, or were queued and never written whole */
 };
 
 void output_open(struct output *out, int fd, size_t limit);
 void output_close(struct output *out);
-/* False if the line was dropped. @line ends with a newline. */
-bool output_line(struct output *out, const char *line, size_t n);
-/* Queues only; output_flush() writes. */
+/* Queues and writes; what has no room is lost. @line ends with a newline. */
+void output_line(struct output *out, const char *line, size_t n);
+/* Queues only; output_flush() writes. False if the line was lost. */
 bool output_hold(struct output *out, const char *line, size_t n);
 void output_flush(struct output *out);
+/* What is still queued will not be written: it is lost, and counted. */
+void output_give_up(struct output *out);
 
 #define DENIAL_SETS 256
 #define DENIAL_WAYS 4

@@ -69,6 +69,14 @@ static ssize_t write_some(struct output *out, const char *bytes, size_t n)
         return -1;
 }
 
+void output_give_up(struct output *out)
+{
+        for (size_t i = out->done; i < out->queue.length; i++)
+                out->lost += out->queue.data[i] == '\n';
+        weir_buf_clear(&out->queue);
+        out->done = 0;
+}
+
 void output_flush(struct output *out)
 {
         while (out->fd >= 0 && !out->dead && out->done < out->queue.length) {
@@ -80,10 +88,8 @@ void output_flush(struct output *out)
                         break;
                 out->done += (size_t)r;
         }
-        if (out->dead || out->done == out->queue.length) {
-                weir_buf_clear(&out->queue);
-                out->done = 0;
-        }
+        if (out->dead || out->done == out->queue.length)
+                output_give_up(out);
 }
 
 /* Moves what is left to the front once the written part is the larger one, so that moving costs no more than writing
@@ -99,23 +105,23 @@ static void compact(struct output *out)
 
 bool output_hold(struct output *out, const char *line, size_t n)
 {
-        if (out->fd < 0 || out->dead || out->queue.length - out->done + n > out->limit)
-                return false;
-        compact(out);
-        weir_buf_add(&out->queue, line, n);
-        if (!out->queue.error)
+        bool room = out->fd >= 0 && !out->dead && out->queue.length - out->done + n <= out->limit;
+
+        if (room) {
+                compact(out);
+                weir_buf_add(&out->queue, line, n);
+        }
+        if (room && !out->queue.error)
                 return true;
         /* Without memory what is queued stands; only this line is lost. */
         out->queue.error = 0;
+        out->lost++;
         return false;
 }
 
-bool output_line(struct output *out, const char *line, size_t n)
+void output_line(struct output *out, const char *line, size_t n)
 {
-        bool taken;
-
         output_flush(out);
-        taken = output_hold(out, line, n);
-        output_flush(out);
-        return taken && !out->dead;
+        if (output_hold(out, line, n))
+                output_flush(out);
 }

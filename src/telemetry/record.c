@@ -124,8 +124,11 @@ static void write_log(struct weir_sink *sink, const struct weir_record *record)
         if (sink->log.fd < 0)
                 return;
         record_format_json(record, &line);
-        if (line.error || !output_line(&sink->log, line.data, line.length))
-                sink->counters.records_dropped++;
+        if (line.error)
+                sink->log.lost++;
+        else
+                output_line(&sink->log, line.data, line.length);
+        sink->counters.records_dropped = sink->log.lost;
 }
 
 static bool is_denial(const struct weir_record *record)
@@ -202,6 +205,7 @@ void weir_sink_opened(struct weir_sink *sink)
 void weir_sink_flush(struct weir_sink *sink)
 {
         output_flush(&sink->log);
+        sink->counters.records_dropped = sink->log.lost;
         if (!sink->held || !sink->held(sink->context))
                 output_flush(&sink->denials.out);
 }
@@ -213,6 +217,9 @@ bool weir_sink_pending(const struct weir_sink *sink)
 
 void weir_sink_release(struct weir_sink *sink)
 {
+        output_flush(&sink->log);
+        output_give_up(&sink->log);
+        sink->counters.records_dropped = sink->log.lost;
         denials_flush(&sink->denials);
 }
 

@@ -70,8 +70,9 @@ void weir_sink_record(struct weir_sink *sink, const struct weir_record *record);
 void weir_sink_opened(struct weir_sink *sink);
 void weir_sink_flush(struct weir_sink *sink); /* tries the queue again, and held lines if they may go now */
 bool weir_sink_pending(
-        const struct weir_sink *sink);          /* whether anything is queued or held: flush again after a while */
-void weir_sink_release(struct weir_sink *sink); /* prints held denial lines */
+        const struct weir_sink *sink); /* whether anything is queued or held: flush again after a while */
+/* The end: prints held denial lines, writes what can be written, and counts the rest as lost. */
+void weir_sink_release(struct weir_sink *sink);
 const struct weir_counters *weir_sink_counters(const struct weir_sink *sink);
 /* "--stats": the counters as lines for people. */
 void weir_sink_print_stats(const struct weir_sink *sink, int fd);

@@ -340,6 +340,27 @@ static void a_reader_that_left_is_counted(void **state)
         (void)close(fds[1]);
 }
 
+/* A full disk may have room again, so records wait; at the end those that still wait are lost, and counted. */
+static void what_still_waits_at_the_end_is_counted(void **state)
+{
+        int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+        struct weir_sink *sink;
+        struct weir_record record = denied_tcp("192.0.2.1", 443);
+
+        (void)state;
+        assert_true(fd >= 0);
+        assert_int_equal(weir_sink_new(&(struct weir_sink_options){ .log_fd = fd, .denials_fd = -1 }, &sink), 0);
+        for (int i = 0; i < 3; i++)
+                weir_sink_record(sink, &record);
+        assert_int_equal(weir_sink_counters(sink)->records_dropped, 0);
+        assert_true(weir_sink_pending(sink));
+        weir_sink_release(sink);
+        assert_int_equal(weir_sink_counters(sink)->records_dropped, 3);
+        assert_false(weir_sink_pending(sink));
+        weir_sink_free(sink);
+        (void)close(fd);
+}
+
 static void prints_stats(void **state)
 {
         struct files f = open_files();
@@ -377,12 +398,19 @@ static void prints_stats(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(prints_the_lines_of_the_story), cmocka_unit_test(tells_cut_and_audited_flows),
-                cmocka_unit_test(escapes_hostile_text),          cmocka_unit_test(writes_json),
-                cmocka_unit_test(unknown_is_null_never_zero),    cmocka_unit_test(repeats_are_suppressed),
-                cmocka_unit_test(a_port_scan_is_bounded),        cmocka_unit_test(raw_terminals_wait),
-                cmocka_unit_test(a_full_pipe_never_blocks),      cmocka_unit_test(a_full_socket_never_blocks),
-                cmocka_unit_test(a_reader_that_left_is_counted), cmocka_unit_test(prints_stats),
+                cmocka_unit_test(prints_the_lines_of_the_story),
+                cmocka_unit_test(tells_cut_and_audited_flows),
+                cmocka_unit_test(escapes_hostile_text),
+                cmocka_unit_test(writes_json),
+                cmocka_unit_test(unknown_is_null_never_zero),
+                cmocka_unit_test(repeats_are_suppressed),
+                cmocka_unit_test(a_port_scan_is_bounded),
+                cmocka_unit_test(raw_terminals_wait),
+                cmocka_unit_test(a_full_pipe_never_blocks),
+                cmocka_unit_test(a_full_socket_never_blocks),
+                cmocka_unit_test(a_reader_that_left_is_counted),
+                cmocka_unit_test(prints_stats),
+                cmocka_unit_test(what_still_waits_at_the_end_is_counted),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
