@@ -177,7 +177,7 @@ void weir_check_wildcard_domain(const char *name, enum weir_rules rules, struct 
 
 bool weir_is_partial_wildcard(const char *name)
 {
-        return name[0] == '*' && name[1] != '\0' && name[1] != '.';
+        return strchr(name, '*') && !weir_streq(name, "*") && !weir_starts_with(name, "*.");
 }
 
 static bool one_slash(const char *text)

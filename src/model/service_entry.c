@@ -163,7 +163,7 @@ static void validate_unix(struct weir_validation *v, const struct weir_node *end
         (void)snprintf(field, sizeof(field), "spec.endpoints[%zu].address", i);
         if (path[0] == '\0')
                 weir_complain(v, address, field, "unix address must not be empty");
-        else if (path[0] != '/' && path[0] != '@') {
+        else if (path[0] != '@' && (path[0] != '/' || path[strlen(path) - 1] == '/')) {
                 (void)snprintf(text, sizeof(text), "%.400s is not an absolute path to a file", path);
                 weir_complain(v, address, field, text);
         }
@@ -173,25 +173,48 @@ static void validate_unix(struct weir_validation *v, const struct weir_node *end
         }
 }
 
+/* Return: false if there is no address and must be one; with a network, Istio finds another way to it. */
+static bool validate_address(struct weir_validation *v, const struct weir_node *endpoint, size_t i, const char *address)
+{
+        const struct weir_node *node = weir_node_get(endpoint, "address"),
+                               *network = weir_node_get(endpoint, "network");
+        char field[64], text[512], quoted[320];
+        struct weir_addr addr;
+
+        (void)snprintf(field, sizeof(field), "spec.endpoints[%zu].address", i);
+        if (address[0] == '\0' && (!network || network->text[0] == '\0')) {
+                weir_complain(v, node ? node : endpoint, field, "address is required");
+                return false;
+        }
+        if (address[0] == '\0') {
+                (void)snprintf(text, sizeof(text), "address is unset with network %s",
+                               weir_go_quote(network->text, quoted, sizeof(quoted)));
+                weir_warn(v, node ? node : endpoint, field, text);
+        } else if (weir_starts_with(address, UNIX_PREFIX))
+                validate_unix(v, endpoint, i, address + strlen(UNIX_PREFIX));
+        else if (weir_addr_parse(address, &addr) < 0) {
+                (void)snprintf(text, sizeof(text), "endpoint address %s is not a valid IP address",
+                               weir_go_quote(address, quoted, sizeof(quoted)));
+                weir_complain(v, node, field, text);
+        }
+        return true;
+}
+
 static void validate_static(struct weir_validation *v, const struct weir_list *endpoints)
 {
         for (size_t i = 0; i < endpoints->n; i++) {
-                const struct weir_node *endpoint = endpoints->items[i], *address = weir_node_get(endpoint, "address");
-                char field[64], text[512], quoted[320];
-                struct weir_addr addr;
+                const struct weir_node *endpoint = endpoints->items[i], *node = weir_node_get(endpoint, "address");
+                const char *address = node ? node->text : "";
+                char field[64];
 
-                (void)snprintf(field, sizeof(field), "spec.endpoints[%zu].address", i);
-                if (!address)
-                        weir_complain(v, endpoint, field, "address must be set");
-                else if (weir_starts_with(address->text, UNIX_PREFIX))
-                        validate_unix(v, endpoint, i, address->text + strlen(UNIX_PREFIX));
-                else if (weir_addr_parse(address->text, &addr) < 0) {
-                        (void)snprintf(text, sizeof(text), "endpoint address %s is not a valid IP address",
-                                       weir_go_quote(address->text, quoted, sizeof(quoted)));
-                        weir_complain(v, address, field, text);
-                }
-                weir_validate_endpoint_labels(v, endpoint, i, WEIR_RULES_TODAY);
+                if (!validate_address(v, endpoint, i, address))
+                        continue;
                 weir_validate_endpoint_ports(v, endpoint, i, KIND, WEIR_RULES_TODAY);
+                weir_validate_endpoint_labels(v, endpoint, i, WEIR_RULES_TODAY);
+                if (!weir_starts_with(address, UNIX_PREFIX) || v->n_ports == 1)
+                        continue;
+                (void)snprintf(field, sizeof(field), "spec.endpoints[%zu].address", i);
+                weir_complain(v, node, field, "exactly 1 service port required for unix endpoints");
         }
 }
 
@@ -354,11 +377,11 @@ static void validate_export_to(struct weir_validation *v)
                 none |= weir_streq(to, "~");
                 if (!weir_streq(to, "*") && !weir_streq(to, "~") && !weir_streq(to, ".") && !weir_is_dns1123_label(to))
                         weir_complain(v, list.items[i], field,
-                                      "only ., *, ~ or a valid DNS 1123 label is allowed as exportTo entry");
+                                      "only .,*,~, or a valid DNS 1123 label is allowed as exportTo entry");
                 for (size_t k = 0; k < i; k++) {
                         if (!same_export(v, list.items[k]->text, to))
                                 continue;
-                        if (weir_streq(to, ".") || weir_streq(list.items[k]->text, "."))
+                        if (weir_streq(to, "."))
                                 (void)snprintf(text, sizeof(text),
                                                "duplicate entries in exportTo: . and current namespace %.63s", v->home);
                         else
@@ -368,9 +391,8 @@ static void validate_export_to(struct weir_validation *v)
                 }
         }
         if (all && list.n > 1)
-                weir_complain(
-                        v, list.node, "spec.exportTo",
-                        "cannot have both public (*) and non-public (i.e. . or ~ or a namespace) values in exportTo");
+                weir_complain(v, list.node, "spec.exportTo",
+                              "cannot have both public (*) and non-public exportTo values for a resource");
         if (none && list.n > 1)
                 weir_complain(v, list.node, "spec.exportTo", "cannot export service entry to no one (~) and someone");
 }

@@ -311,7 +311,7 @@ static void external_services(void **state)
 static void service_entries(void **state)
 {
         (void)state;
-        run_all("serviceentry.jsonl", 37, judge_resource);
+        run_all("serviceentry.jsonl", 53, judge_resource);
 }
 
 static void names_and_addresses(void **state)
