@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Diagnostics on standard error, "weir: TEXT". Library code logs at debug only; the command that decides logs the rest.
- */
+/* Diagnostics on standard error, "weir: TEXT". Library code logs at debug only; the command that decides logs the
+ * rest. */
 #pragma once
 
 #include "base/cleanup.h"

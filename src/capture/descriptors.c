@@ -23,8 +23,8 @@
 
 static const char *const stream_names[] = { "standard input", "standard output", "standard error" };
 
-/* A socket of the host's network outlives every namespace: only AF_UNIX, as sshd and service managers give, may stay.
- */
+/* A socket of the host's network outlives every namespace: only AF_UNIX, as sshd and service managers give, may
+ * stay. */
 static int check_stream(int fd, struct weir_err *err)
 {
         struct stat st;

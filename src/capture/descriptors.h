@@ -17,6 +17,6 @@ WEIR_MUST int weir_descriptors_check(struct weir_err *err);
  * Return: 0; WEIR_EINVALID with @err
  */
 WEIR_MUST int weir_descriptors_cover(struct weir_err *err);
-/* Marks everything above 2 close-on-exec but pipes and read-only regular files that are to be inherited. 0 or -errno.
- */
+/* Marks everything above 2 close-on-exec but pipes and read-only regular files that are to be inherited. 0 or
+ * -errno. */
 WEIR_MUST int weir_descriptors_limit(void);

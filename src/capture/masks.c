@@ -355,8 +355,8 @@ static int mask_run(struct weir_err *err)
         return r;
 }
 
-/* Copies the regular files of @from, links followed, into @to; what cannot be read is of no use to the workload either.
- */
+/* Copies the regular files of @from, links followed, into @to; what cannot be read is of no use to the workload
+ * either. */
 static void copy_files(int from, const char *to)
 {
         DIR *dir = fdopendir(from);
@@ -402,16 +402,21 @@ static int overlay_ssh(struct weir_err *err)
         return 0;
 }
 
-static size_t open_kept(const char *const *paths, struct kept *kept)
+/* What --unix names has to be there: who names it wants it, and a socket that comes later would stay hidden. */
+static int open_kept(const char *const *paths, struct kept *kept, size_t *ret_n, struct weir_err *err)
 {
-        size_t n = 0;
-
-        for (; paths && *paths && n < KEPT_MAX; paths++) {
-                kept[n].path = *paths;
-                kept[n].fd = open(*paths, O_PATH | O_CLOEXEC);
-                n += kept[n].fd >= 0;
+        for (; paths && *paths; paths++) {
+                if (*ret_n == KEPT_MAX)
+                        return weir_err_set(err, WEIR_EINVALID, "--unix: at most %d paths", KEPT_MAX);
+                if (**paths != '/')
+                        return weir_err_set(err, WEIR_EINVALID, "--unix %s: name the whole path, from /", *paths);
+                kept[*ret_n].path = *paths;
+                kept[*ret_n].fd = open(*paths, O_PATH | O_CLOEXEC);
+                if (kept[*ret_n].fd < 0)
+                        return weir_err_set(err, WEIR_EINVALID, "--unix %s: %s", *paths, strerror(errno));
+                ++*ret_n;
         }
-        return n;
+        return 0;
 }
 
 static int restore_kept(const struct kept *kept, struct weir_err *err)
@@ -449,11 +454,13 @@ static int mask_all(struct weir_err *err)
 int weir_masks_setup(const char *const *unix_paths, struct weir_err *err)
 {
         struct kept kept[KEPT_MAX];
-        size_t n = open_kept(unix_paths, kept);
         mode_t mask_before = umask(0022);
+        size_t n = 0;
         int r;
 
-        r = mask_all(err);
+        r = open_kept(unix_paths, kept, &n, err);
+        if (r == 0)
+                r = mask_all(err);
         for (size_t i = 0; i < n; i++) {
                 if (r == 0)
                         r = restore_kept(&kept[i], err);

@@ -31,6 +31,7 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/strutil.h"
 #include "capture/caps.h"
 #include "capture/descriptors.h"
 #include "capture/landlock.h"
@@ -118,6 +119,26 @@ static int close_door(struct weir_err *err)
         return weir_seccomp_load(filter, err);
 }
 
+/* What execvp() failed with. It says EACCES where a folder of PATH cannot be entered, though the program is nowhere: to
+ * a person, and to a shell, that is "not found". */
+static int exec_error(const char *name)
+{
+        const char *path = getenv("PATH");
+        int error = errno;
+
+        if (error != EACCES || strchr(name, '/') || !path)
+                return error;
+        while (*path) {
+                size_t n = strcspn(path, ":");
+                weir_auto_free char *at = weir_asprintf("%.*s/%s", (int)n, n ? path : ".", name);
+
+                if (!at || access(at, F_OK) == 0)
+                        return error;
+                path += n + (path[n] == ':');
+        }
+        return ENOENT;
+}
+
 /* In the new process: the last gates, then the command. @report tells why it did not start. */
 static void become_command(const struct weir_sandbox *s, const sigset_t *mask, int report) __attribute__((noreturn));
 static void become_command(const struct weir_sandbox *s, const sigset_t *mask, int report)
@@ -135,7 +156,7 @@ static void become_command(const struct weir_sandbox *s, const sigset_t *mask, i
                 message.verb = WEIR_BOX_FAILED;
         else {
                 (void)execvp(s->options->argv[0], s->options->argv);
-                message.value = errno;
+                message.value = exec_error(s->options->argv[0]);
         }
         message.code = err.code;
         (void)snprintf(message.text, sizeof(message.text), "%s", err.text);

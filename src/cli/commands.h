@@ -66,9 +66,9 @@ void weir_common_options_cleanup(struct weir_common_options *options);
         {                                                                                               \
                 "file", "filename", 'f', WEIR_OPTION_LIST, offsetof(values, files), "FILE", NULL, help_ \
         }
-#define WEIR_ROW_NAMESPACE(values, help_)                                                                   \
-        {                                                                                                   \
-                "namespace", NULL, 'n', WEIR_OPTION_STRING, offsetof(values, namespace_), "NS", NULL, help_ \
+#define WEIR_ROW_NAMESPACE(values, help_)                                                                      \
+        {                                                                                                      \
+                "namespace", NULL, 'n', WEIR_OPTION_NAMESPACE, offsetof(values, namespace_), "NS", NULL, help_ \
         }
 #define WEIR_ROW_STORE(values)                                                                \
         {                                                                                     \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* weir explain: what happens to a connection and which rule decides, from the same compiled policy that "run" enforces.
- */
+/* weir explain: what happens to a connection and which rule decides, from the same compiled policy that "run"
+ * enforces. */
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,11 +30,23 @@ struct question {
         char name[NAME_MAX_LENGTH + 2];
 };
 
+/* "0x7f.1", "017700000001", "10.1": what inet_aton(3) takes for an address is no name, and to nobody's surprise. */
+static int say_old_form(const char *text, const struct in_addr *in)
+{
+        char address[INET_ADDRSTRLEN];
+
+        (void)inet_ntop(AF_INET, in, address, sizeof(address));
+        return weir_say_text("\"%s\" is an old way to write the address %s: write it so", text, address);
+}
+
 /* -1 to go on, or the exit status. */
 static int parse_name(const char *text, struct question *ret)
 {
         size_t n = strlen(text);
+        struct in_addr in;
 
+        if (inet_aton(text, &in))
+                return say_old_form(text, &in);
         if (n > 0 && text[n - 1] == '.')
                 n--;
         if (n == 0 || n > NAME_MAX_LENGTH)

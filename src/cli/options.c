@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "cli/commands.h"
+#include "model/names.h"
 
 #define HELP_COLUMN 26
 
@@ -76,6 +77,15 @@ static int store_value(const struct weir_command_line *line, const struct weir_o
         switch (option->type) {
         case WEIR_OPTION_FLAG:
                 *(bool *)(void *)at = true;
+                return -1;
+        case WEIR_OPTION_NAMESPACE:
+                if (!weir_is_dns1123_label(value))
+                        return weir_usage_error(
+                                line,
+                                "--%s cannot be \"%s\": a namespace is a DNS-1123 label (a-z, 0-9 and -, "
+                                "at most 63 characters)",
+                                option->name, value);
+                *(const char **)(void *)at = value;
                 return -1;
         case WEIR_OPTION_STRING:
                 *(const char **)(void *)at = value;

@@ -21,9 +21,10 @@
 #define WEIR_EXIT_USAGE 64 /* wrong options and argument counts only; EX_USAGE of sysexits(3) */
 
 enum weir_option_type {
-        WEIR_OPTION_FLAG,   /* bool: true if given */
-        WEIR_OPTION_STRING, /* const char *: the last one given wins; borrowed from argv */
-        WEIR_OPTION_LIST,   /* struct weir_strv: every one given, in order; owned by the values, so clear it */
+        WEIR_OPTION_FLAG,      /* bool: true if given */
+        WEIR_OPTION_STRING,    /* const char *: the last one given wins; borrowed from argv */
+        WEIR_OPTION_NAMESPACE, /* the same, and it is the name of a namespace */
+        WEIR_OPTION_LIST,      /* struct weir_strv: every one given, in order; owned by the values, so clear it */
 };
 
 /**

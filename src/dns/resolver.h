@@ -48,6 +48,6 @@ void weir_resolver_free(struct weir_resolver *resolver); /* pending queries end 
 WEIR_DEFINE_CLEANUP(resolver, struct weir_resolver *, weir_resolver_free)
 /* Pending queries the new policy does not allow are answered REFUSED. */
 void weir_resolver_policy_changed(struct weir_resolver *resolver);
-/* nameserver lines of a resolv.conf text; at most @n. One with a zone (fe80::1%eth0) is left out: weir_addr has none.
- */
+/* nameserver lines of a resolv.conf text; at most @n. One with a zone (fe80::1%eth0) is left out: weir_addr has
+ * none. */
 size_t weir_resolver_read_conf(const char *text, size_t length, struct weir_addr *ret, size_t n);

@@ -74,8 +74,8 @@ static bool same_dialled(const struct weir_flow *flow, const struct weir_decisio
         return weir_addr_equal(&decision->addr, &flow->dialled) && decision->port == flow->dialled_port;
 }
 
-/* Whether @policy would still dial what this flow dialled: at its own turn, or at any other among a rule's endpoints.
- */
+/* Whether @policy would still dial what this flow dialled: at its own turn, or at any other among a rule's
+ * endpoints. */
 static bool still_allowed(struct weir_flow *flow, struct weir_policy *policy, struct weir_decision *ret_decision)
 {
         struct weir_query query = {

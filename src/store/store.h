@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stores: where resources live. A store gives snapshots of all resources and takes create, replace, apply and delete.
- */
+/* Stores: where resources live. A store gives snapshots of all resources and takes create, replace, apply and
+ * delete. */
 #pragma once
 
 #include <stdbool.h>

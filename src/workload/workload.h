@@ -43,8 +43,8 @@ struct weir_workload_options {
         void *context;
 };
 
-/* Compiles the policy, builds the boundary, starts the command. Fails closed: on error nothing runs and @err says why.
- */
+/* Compiles the policy, builds the boundary, starts the command. Fails closed: on error nothing runs and @err says
+ * why. */
 WEIR_MUST int weir_workload_start(struct weir_loop *loop, const struct weir_workload_options *options,
                                   struct weir_workload **ret_workload, struct weir_err *err);
 void weir_workload_free(struct weir_workload *workload); /* kills what is left of the command */

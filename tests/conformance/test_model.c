@@ -276,8 +276,8 @@ static void judge_endpoints(const char *id, const json_t *test)
         struct weir_policy *policy;
         char *yaml;
 
-        /* NONE has no endpoints, and names are not resolved by this version: such a STATIC resource is not even valid.
-         */
+        /* NONE has no endpoints, and names are not resolved by this version: such a STATIC resource is not even
+         * valid. */
         yaml = endpoint_document(test);
         if (!first || weir_addr_parse(first, &addr) < 0) {
                 EXPECT(weir_resources_read(yaml, strlen(yaml), "case", &list, &errors, NULL) == WEIR_EINVALID, id,

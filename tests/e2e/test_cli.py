@@ -183,6 +183,18 @@ class Commands(unittest.TestCase):
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn("o space left", done.stderr)
 
+    def test_a_namespace_is_a_name(self):
+        for name in ("Bad Ns", "a.b", "../x", "", "-a", "x" * 64):
+            for argv in (["create", "-f", "-"], ["get", "externalservice"], ["explain"], ["delete", "externalservice", "a"]):
+                with self.subTest(f"{argv[0]} {name}"):
+                    done = self.weir(*argv, "-n", name, stdin=GOOD % "a", status=64)
+                    self.assertIn("DNS-1123 label", done.stderr)
+
+    def test_old_forms_of_an_address_are_no_names(self):
+        for text, address in (("0x7f.1", "127.0.0.1"), ("017700000001", "127.0.0.1"), ("10.1", "10.0.0.1"), ("2130706433", "127.0.0.1")):
+            with self.subTest(text):
+                self.one_line(self.weir("explain", text, "80", status=1), f'"{text}"', address)
+
     def test_usage(self):
         for argv in (["frob"], ["create", "--bad"], ["get"], ["create", "-f"], ["explain", "1.2.3.4"], ["validate"], ["completion"]):
             with self.subTest(" ".join(argv)):

@@ -81,6 +81,10 @@ class Command(LabCase):
         done = self.weir("run", status=125)
         self.assert_one_line(done)
         done = self.weir_run("no-such-command", status=127)
+        # A folder of PATH that may not be entered has execvp() say EACCES.
+        closed = self.lab.folder / "closed"
+        closed.mkdir(mode=0o700)
+        self.assertIn("No such file", self.weir_run("no-such-command", status=127, env={"PATH": f"{closed}:/usr/bin:/bin"}).stderr)
         self.assert_one_line(done, "no-such-command")
         path = self.lab.user_file("not-executable", "#!/bin/sh\n", 0o644)
         done = self.weir_run(path, status=126)
@@ -94,6 +98,10 @@ class Command(LabCase):
         for word in words:
             self.assertIn(word, lines[0])
         self.assertEqual(done.stdout, "")
+
+    def test_unix_names_what_is_there(self):
+        for path, words in (("/nonexistent/x.sock", "No such file"), ("x.sock", "from /")):
+            self.assert_one_line(self.weir("run", "--unix", path, "--", "echo", "started", status=125), path, words)
 
     def test_a_policy_that_cannot_be_used(self):
         for name, text, wanted in (

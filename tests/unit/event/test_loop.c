@@ -89,8 +89,8 @@ static void note(void *context)
         log_[n_log++] = (int)(intptr_t)context;
 }
 
-/* Two pipes that are readable. The handler of whichever comes first deletes the other, whose event was fetched already.
- */
+/* Two pipes that are readable. The handler of whichever comes first deletes the other, whose event was fetched
+ * already. */
 static int pipes[2][2];
 static int delivered[MAX];
 static bool reuse;
@@ -196,8 +196,8 @@ static void test_timers_in_order(void **state)
                 weir_timer_free(timers[i]);
 }
 
-/* Against a plain array: thousands of random settings, and each turn runs exactly those that are due, in order of time.
- */
+/* Against a plain array: thousands of random settings, and each turn runs exactly those that are due, in order of
+ * time. */
 #define TIMERS 300
 static uint64_t expected[TIMERS];
 static uint64_t last_run;
