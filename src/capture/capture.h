@@ -19,6 +19,10 @@
 struct weir_capture;
 struct weir_err;
 
+/* How a proxy is told from the workload beside it: by its cgroup, or by its user and a random mark on its sockets. AUTO
+ * takes the cgroup if the kernel can tell it. */
+enum weir_exempt { WEIR_EXEMPT_AUTO, WEIR_EXEMPT_CGROUP, WEIR_EXEMPT_MARK };
+
 /* What to start and what it may not touch. Everything is borrowed for the call of start(). */
 struct weir_capture_options {
         char *const *argv; /* NULL-terminated, argv[0] searched in PATH */
@@ -27,6 +31,9 @@ struct weir_capture_options {
         const char *const *unix_paths; /* --unix: kept visible although masked. NULL-terminated */
         const sigset_t *signal_mask;   /* the command's; NULL: as this process has it */
         bool verbose;
+        /* For redirect: where the rules of `weir init` bring connections and queries. */
+        uint16_t relay_port, dns_port;
+        enum weir_exempt exempt;
 };
 
 /* A datagram or packet that the boundary rejected. */
@@ -75,6 +82,9 @@ struct weir_capture_ops {
          * --publish. */
         int (*connect_inside)(struct weir_capture *capture, uint16_t port);
 
+        /* What sockets that leave must carry as SO_MARK; 0 for none. NULL if the capture never asks for one. */
+        uint32_t (*mark)(const struct weir_capture *capture);
+
         /* Readable when the command has started or ended; then wait_exit(). */
         int (*exit_fd)(struct weir_capture *capture);
         /* 1 and filled once the command ended; 0 not yet. Stops (WIFSTOPPED) are reported too, each once. */
@@ -88,3 +98,5 @@ struct weir_capture_ops {
 };
 
 extern const struct weir_capture_ops weir_capture_sealed;
+/* A pod: no command is started, for the workload stands beside. See capture/redirect.h. */
+extern const struct weir_capture_ops weir_capture_redirect;

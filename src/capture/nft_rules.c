@@ -111,20 +111,20 @@ char *weir_nft_ruleset(const struct weir_nft_ports *ports)
 
 /* The system's folders alone: a folder in the caller's PATH is often the caller's own, and a workload that had put an
  * nft there would have the next run start it before its boundary stands. */
-static void exec_nft(void)
+static void exec_nft(bool is_json)
 {
         static const char *const places[] = { "/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft",
                                               "/run/current-system/sw/bin/nft" };
         char name[] = "nft", json[] = "-j", file[] = "-f", input[] = "-", locale[] = "LC_ALL=C";
-        char *const argv[] = { name, json, file, input, NULL };
+        char *const argv[] = { name, file, input, is_json ? json : NULL, NULL };
         char *const environment[] = { locale, NULL };
 
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(places); i++)
                 (void)execve(places[i], argv, environment);
 }
 
-static void run_nft(int input, int errors) __attribute__((noreturn));
-static void run_nft(int input, int errors)
+static void run_nft(int input, int errors, bool is_json) __attribute__((noreturn));
+static void run_nft(int input, int errors, bool is_json)
 {
         sigset_t none;
         int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -135,7 +135,7 @@ static void run_nft(int input, int errors)
                 (void)dprintf(errors, "cannot prepare nft: %s", strerror(errno));
                 _exit(1);
         }
-        exec_nft();
+        exec_nft(is_json);
         /* Told in the exit status: 127 is nft's absence, as a shell would say it. */
         _exit(errno == ENOENT ? 127 : 126);
 }
@@ -148,7 +148,7 @@ static int start(const char *ruleset, int input[2], int errors[2], struct weir_n
         if (pid < 0)
                 return -errno;
         if (pid == 0)
-                run_nft(input[0], errors[1]);
+                run_nft(input[0], errors[1], ruleset[0] == '{');
         (void)close(TAKE_FD(input[0]));
         /* The ruleset is far below a pipe's capacity, so this cannot wait for nft; a dead nft tells its reason at the
          * end. */
@@ -219,7 +219,16 @@ int weir_nft_finish(struct weir_nft *nft, struct weir_err *err)
                 first_line(text);
         return weir_err_set(
                 err, WEIR_EUNSUPPORTED,
-                "nft cannot load the sandbox's rules (the kernel needs nf_tables with nat, reject and log: as root, "
+                "nft cannot load Weir's rules (the kernel needs nf_tables with nat, reject and log: as root, "
                 "modprobe -a nf_tables nft_chain_nat nft_redir nft_reject_inet nft_log nfnetlink_log nft_ct): %s",
                 text && text[0] ? text : "no message");
+}
+
+int weir_nft_run(const char *ruleset, struct weir_err *err)
+{
+        struct weir_nft nft;
+        int r;
+
+        r = weir_nft_start(ruleset, &nft, err);
+        return r < 0 ? r : weir_nft_finish(&nft, err);
 }

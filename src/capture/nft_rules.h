@@ -25,7 +25,10 @@ struct weir_nft {
         int errors; /* its standard error */
 };
 
-/* Starts nft with @ruleset on its standard input. Needs CAP_NET_ADMIN over the current network namespace. */
+/* Starts nft with @ruleset, JSON if it opens with a brace, on its standard input. Needs CAP_NET_ADMIN over the current
+ * network namespace. */
 WEIR_MUST int weir_nft_start(const char *ruleset, struct weir_nft *ret_nft, struct weir_err *err);
 /* Waits for its end. 0; WEIR_EUNSUPPORTED with nft's own words in @err. */
 WEIR_MUST int weir_nft_finish(struct weir_nft *nft, struct weir_err *err);
+/* Both. */
+WEIR_MUST int weir_nft_run(const char *ruleset, struct weir_err *err);

@@ -48,7 +48,9 @@ static int open_listener(int family, uint16_t port)
         bool v4 = family == AF_INET;
         weir_auto_close int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-        if (fd < 0 || (!v4 && set(fd, IPPROTO_IPV6, IPV6_V6ONLY) < 0) ||
+        /* On a port that was named, what is left of an earlier proxy's connections must not stand in the way. */
+        if (fd < 0 || (port && set(fd, SOL_SOCKET, SO_REUSEADDR) < 0) ||
+            (!v4 && set(fd, IPPROTO_IPV6, IPV6_V6ONLY) < 0) ||
             bind(fd, v4 ? (struct sockaddr *)&in : (struct sockaddr *)&in6, v4 ? sizeof(in) : sizeof(in6)) < 0 ||
             listen(fd, BACKLOG) < 0)
                 return -errno;
@@ -56,13 +58,13 @@ static int open_listener(int family, uint16_t port)
 }
 
 /* For the resolver: every address, both families in one socket, and each datagram tells where it was sent to. */
-static int open_dns(bool ipv6, int type)
+static int open_dns(bool ipv6, int type, uint16_t port)
 {
-        struct sockaddr_in in = { .sin_family = AF_INET };
-        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+        struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
+        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
         weir_auto_close int fd = socket(ipv6 ? AF_INET6 : AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-        if (fd < 0)
+        if (fd < 0 || (port && type == SOCK_STREAM && set(fd, SOL_SOCKET, SO_REUSEADDR) < 0))
                 return -errno;
         if (ipv6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){ 0 }, sizeof(int)) < 0)
                 return -errno;
@@ -87,11 +89,11 @@ static int open_all(bool ipv6, int fds[static WEIR_BOX_FD_COUNT], struct weir_nf
 {
         int r = 0;
 
-        fds[WEIR_BOX_FD_DNS_UDP] = open_dns(ipv6, SOCK_DGRAM);
-        fds[WEIR_BOX_FD_DNS_TCP] = open_dns(ipv6, SOCK_STREAM);
+        fds[WEIR_BOX_FD_DNS_UDP] = open_dns(ipv6, SOCK_DGRAM, ports->dns_udp);
+        fds[WEIR_BOX_FD_DNS_TCP] = open_dns(ipv6, SOCK_STREAM, ports->dns_tcp);
         fds[WEIR_BOX_FD_NFLOG] = weir_nflog_open(WEIR_NFLOG_GROUP);
         fds[WEIR_BOX_FD_DIAG] = open_diag();
-        fds[WEIR_BOX_FD_LISTENER_V4] = open_listener(AF_INET, 0);
+        fds[WEIR_BOX_FD_LISTENER_V4] = open_listener(AF_INET, ports->relay);
         for (size_t i = 0; i <= WEIR_BOX_FD_LISTENER_V4 && r == 0; i++)
                 r = fds[i] < 0 ? fds[i] : 0;
         if (r == 0)
@@ -107,25 +109,25 @@ static int open_all(bool ipv6, int fds[static WEIR_BOX_FD_COUNT], struct weir_nf
         return r;
 }
 
-int weir_sockets_open(bool ipv6, int ret_fds[static WEIR_BOX_FD_COUNT], size_t *ret_n, struct weir_nft_ports *ret_ports,
+int weir_sockets_open(bool ipv6, int ret_fds[static WEIR_BOX_FD_COUNT], size_t *ret_n, struct weir_nft_ports *ports,
                       struct weir_err *err)
 {
         int r;
 
         for (size_t i = 0; i < WEIR_BOX_FD_COUNT; i++)
                 ret_fds[i] = -1;
-        ret_ports->log_group = WEIR_NFLOG_GROUP;
-        r = open_all(ipv6, ret_fds, ret_ports);
+        ports->log_group = WEIR_NFLOG_GROUP;
+        r = open_all(ipv6, ret_fds, ports);
         *ret_n = ipv6 ? WEIR_BOX_FD_COUNT : WEIR_BOX_FD_LISTENER_V6;
         if (r == 0)
                 return 0;
         for (size_t i = 0; i < WEIR_BOX_FD_COUNT; i++)
                 if (ret_fds[i] >= 0)
                         (void)close(TAKE_FD(ret_fds[i]));
-        return weir_err_set(
-                err, WEIR_EUNSUPPORTED,
-                "cannot open Weir's sockets in the sandbox (the kernel needs nfnetlink_log and inet_diag): %s",
-                strerror(-r));
+        return weir_err_set(err, WEIR_EUNSUPPORTED,
+                            "cannot open Weir's sockets in the workload's network (the kernel needs nfnetlink_log and "
+                            "inet_diag): %s",
+                            strerror(-r));
 }
 
 static int connect_to(int family, const struct sockaddr *sa, socklen_t length)

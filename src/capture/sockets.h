@@ -18,10 +18,10 @@ bool weir_have_ipv6(void);
 /**
  * weir_sockets_open() - everything of enum weir_box_fd
  * @ret_fds: owned by the caller; -1 behind *ret_n
- * @ret_ports: where they listen
+ * @ports: in: where to listen, 0 for any port; out: where they listen
  */
 WEIR_MUST int weir_sockets_open(bool ipv6, int ret_fds[static WEIR_BOX_FD_COUNT], size_t *ret_n,
-                                struct weir_nft_ports *ret_ports, struct weir_err *err);
+                                struct weir_nft_ports *ports, struct weir_err *err);
 /* A non-blocking socket that is connecting to the workload's loopback, ::1 only if 127.0.0.1 refuses; >= 0 or
  * -errno. */
 WEIR_MUST int weir_sockets_connect(uint16_t port);

@@ -9,6 +9,7 @@
 #include "base/strutil.h"
 #include "cli/options.h"
 #include "model/resource.h"
+#include "policy/policy.h"
 
 struct weir_err;
 struct weir_errs;
@@ -41,6 +42,8 @@ int cmd_get(int argc, char **argv);
 int cmd_delete(int argc, char **argv);
 int cmd_validate(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
+int cmd_init(int argc, char **argv);
+int cmd_proxy(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 
@@ -51,6 +54,8 @@ extern const struct weir_option weir_get_option_table[];
 extern const struct weir_option weir_delete_option_table[];
 extern const struct weir_option weir_validate_option_table[];
 extern const struct weir_option weir_explain_option_table[];
+extern const struct weir_option weir_init_option_table[];
+extern const struct weir_option weir_proxy_option_table[];
 extern const struct weir_option weir_no_option_table[];
 
 /* Values of every command but run. */
@@ -75,6 +80,11 @@ void weir_common_options_cleanup(struct weir_common_options *options);
                 "store", NULL, 0, WEIR_OPTION_STRING, offsetof(values, store), "STORE", NULL, \
                         "The store, dir:PATH, instead of $WEIR_STORE or the default"          \
         }
+
+/* A port of an option: left alone if @text is NULL. -1 to go on, or the exit status after an error. */
+WEIR_MUST int weir_take_port(const struct weir_command_line *line, const char *option, const char *text, uint16_t *ret);
+/* The value of --dns; NULL is AUTO. */
+enum weir_dns_mode weir_dns_mode_parse(const char *text);
 
 /* "Error: ..." on standard error. Each returns WEIR_EXIT_FAILED. */
 int weir_say_error(const struct weir_err *err);

@@ -74,7 +74,7 @@ static int parse_publish(const char *text, struct weir_publish *ret)
         return parse_port(colon ? colon + 1 : host, &ret->inner_port);
 }
 
-static enum weir_dns_mode dns_mode(const char *text)
+enum weir_dns_mode weir_dns_mode_parse(const char *text)
 {
         static const struct {
                 const char *name;
@@ -146,7 +146,7 @@ int weir_run_options_parse(int argc, char **argv, struct weir_run_options *ret)
         ret->store = v.store;
         ret->log = v.log;
         ret->user = v.user;
-        ret->dns = dns_mode(v.dns);
+        ret->dns = weir_dns_mode_parse(v.dns);
         ret->audit = v.audit;
         ret->stats = v.stats;
         ret->quiet = v.quiet;

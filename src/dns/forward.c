@@ -44,6 +44,8 @@ static int connect_upstream(struct weir_resolver *resolver, struct query *query,
         fd = socket(sa.ss_family, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0)
                 return -errno;
+        if (resolver->mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &resolver->mark, sizeof(resolver->mark)) < 0)
+                return -errno;
         /* Connected: datagrams from elsewhere never arrive, and the kernel chose a random port. */
         if (connect(fd, (struct sockaddr *)&sa, length) < 0 && errno != EINPROGRESS)
                 return -errno;

@@ -105,6 +105,7 @@ struct weir_resolver {
         struct weir_addr upstreams[UPSTREAMS_MAX];
         size_t n_upstreams;
         uint16_t upstream_port;
+        uint32_t mark;
         uint64_t timeout_ns, idle_ns;
         struct query *queries;
         size_t n_queries;

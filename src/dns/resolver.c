@@ -344,6 +344,7 @@ static void prepare(struct weir_resolver *resolver, const struct weir_resolver_o
         if (resolver->n_upstreams)
                 memcpy(resolver->upstreams, options->upstreams, resolver->n_upstreams * sizeof(*options->upstreams));
         resolver->upstream_port = options->upstream_port ? options->upstream_port : 53;
+        resolver->mark = options->mark;
         resolver->timeout_ns = (options->timeout_ms ? options->timeout_ms : TIMEOUT_DEFAULT_MS) * WEIR_MS;
         resolver->idle_ns = (options->idle_ms ? options->idle_ms : IDLE_DEFAULT_MS) * WEIR_MS;
 }

@@ -36,6 +36,7 @@ struct weir_resolver_options {
         size_t n_upstreams;
         unsigned timeout_ms;    /* a try; 0 means 2000; two tries over all upstreams */
         unsigned queries_max;   /* at once; 0 means 512; over it SERVFAIL */
+        uint32_t mark;          /* SO_MARK of sockets to upstreams; 0 for none */
         bool log_answers;       /* ask owner() for allowed queries too, because a log names them; denials always are */
         uint16_t upstream_port; /* 0 means 53; for tests */
         unsigned idle_ms;       /* TCP: time for one message to arrive, and for a reply to be taken; 0 means 10000 */

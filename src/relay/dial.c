@@ -55,6 +55,14 @@ void weir_dial_adopt(struct weir_flow *flow, int fd)
         await_connect(flow);
 }
 
+/* Without the mark the connection would come back to the relay as the workload's own. */
+static int set_mark(const struct weir_relay *relay, int fd)
+{
+        uint32_t mark = relay->options.mark;
+
+        return mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 ? -errno : 0;
+}
+
 void weir_dial(struct weir_flow *flow)
 {
         struct weir_relay *relay = flow->relay;
@@ -67,6 +75,13 @@ void weir_dial(struct weir_flow *flow)
                 flow->verdict = WEIR_VERDICT_DENY;
                 flow->audit = false;
                 weir_flow_close(flow, fd == -EAFNOSUPPORT ? WEIR_REASON_UPSTREAM_UNREACHABLE : dial_error_reason(-fd));
+                return;
+        }
+        if (set_mark(relay, fd) < 0) {
+                flow->half[WEIR_UP].fd = fd;
+                flow->verdict = WEIR_VERDICT_DENY;
+                flow->audit = false;
+                weir_flow_close(flow, WEIR_REASON_INTERNAL);
                 return;
         }
         relay->ops.opened(relay->context);

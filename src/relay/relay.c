@@ -314,11 +314,8 @@ int weir_relay_publish(struct weir_relay *relay, int listener, uint16_t inner_po
                                     .fd = listener, .inner_port = inner_port, .connect = connect, .context = context });
 }
 
-void weir_relay_free(struct weir_relay *relay)
+void weir_relay_stop_listening(struct weir_relay *relay)
 {
-        if (!relay)
-                return;
-        weir_flow_free_all(relay);
         while (relay->listeners) {
                 struct weir_listener *l = relay->listeners;
 
@@ -329,6 +326,14 @@ void weir_relay_free(struct weir_relay *relay)
                         (void)close(l->fd);
                 free(l);
         }
+}
+
+void weir_relay_free(struct weir_relay *relay)
+{
+        if (!relay)
+                return;
+        weir_flow_free_all(relay);
+        weir_relay_stop_listening(relay);
         weir_timer_free(relay->resume);
         weir_pipe_pool_clear(&relay->pipes);
         free(relay);

@@ -33,7 +33,8 @@ struct weir_relay_options {
         unsigned connect_timeout_ms;    /* 0 means 30000 */
         unsigned half_close_timeout_ms; /* idle time allowed once one side is closed; 0 means 3600000 */
         bool audit;                     /* dial denied TCP too, and record it with reason AUDIT; never to loopback */
-        bool owners; /* ask owner() for allowed flows too, which costs each of them a search; denials always ask */
+        uint32_t mark; /* SO_MARK of every upstream socket; 0 for none. A socket that cannot get it is not used */
+        bool owners;   /* ask owner() for allowed flows too, which costs each of them a search; denials always ask */
 };
 
 /* SIGPIPE of the process, if it is still SIG_DFL, gets a handler that does nothing: splice(2) raises it, and exec
@@ -45,6 +46,8 @@ void weir_relay_free(struct weir_relay *relay); /* resets what is live, each wit
  * (POLICY_REVOKED). */
 void weir_relay_policy_changed(struct weir_relay *relay);
 size_t weir_relay_n_flows(const struct weir_relay *relay);
+/* Accepts nothing new: listeners are closed, live flows go on. */
+void weir_relay_stop_listening(struct weir_relay *relay);
 
 /**
  * weir_relay_publish() - bring connections from the host to a port of the workload

@@ -243,6 +243,11 @@ static void on_rejected(void *context, uint64_t id, uint32_t events)
         }
 }
 
+static uint32_t mark_of(const struct weir_workload *w)
+{
+        return w->ops->mark ? w->ops->mark(w->capture) : 0;
+}
+
 static int start_relay(struct weir_workload *w, const struct weir_workload_options *options)
 {
         int listeners[LISTENERS_MAX];
@@ -250,6 +255,7 @@ static int start_relay(struct weir_workload *w, const struct weir_workload_optio
                 .listeners = listeners,
                 .n_listeners = w->ops->take_listeners(w->capture, listeners, LISTENERS_MAX),
                 .audit = options->audit,
+                .mark = mark_of(w),
                 .owners = options->log_answers,
         };
 
@@ -265,6 +271,7 @@ static int start_resolver(struct weir_workload *w, const struct weir_workload_op
                 .mode = options->dns,
                 .upstreams = upstreams,
                 .n_upstreams = n,
+                .mark = mark_of(w),
                 .log_answers = options->log_answers,
         };
 
@@ -444,4 +451,14 @@ int weir_workload_wait_exit(struct weir_workload *w, struct weir_exit *ret)
 int weir_workload_kill(struct weir_workload *w, int signal)
 {
         return w->ops->kill(w->capture, signal);
+}
+
+void weir_workload_drain(struct weir_workload *w)
+{
+        weir_relay_stop_listening(w->relay);
+}
+
+size_t weir_workload_n_flows(const struct weir_workload *w)
+{
+        return weir_relay_n_flows(w->relay);
 }

@@ -58,3 +58,6 @@ struct weir_policy *weir_workload_policy(const struct weir_workload *workload); 
 int weir_workload_exit_fd(const struct weir_workload *workload);
 int weir_workload_wait_exit(struct weir_workload *workload, struct weir_exit *ret);
 int weir_workload_kill(struct weir_workload *workload, int signal);
+/* Takes no new connections; those that are live go on until they end or the workload is freed. */
+void weir_workload_drain(struct weir_workload *workload);
+size_t weir_workload_n_flows(const struct weir_workload *workload);

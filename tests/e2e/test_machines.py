@@ -90,7 +90,7 @@ class Machines(LabCase):
         lacking = ("printf '#!/bin/sh\\ncat >/dev/null\\necho \"internal:0:0-0: Error: Could not process rule: No such file or directory\" >&2\\nexit 1\\n' "
                    f"> {self.lab.folder}/nft && chmod 755 {self.lab.folder}/nft && mount --bind {self.lab.folder}/nft $(readlink -f /usr/sbin/nft)")
         done = self.on(self.lab.binary, "run", "--", "echo", "started", root_script=lacking, status=125)
-        self.refused(done, "nft cannot load the sandbox's rules", "modprobe", "No such file or directory")
+        self.refused(done, "nft cannot load Weir's rules", "modprobe", "No such file or directory")
 
     def test_an_nft_of_the_users_own_is_not_run(self):
         """A workload could have left it in a folder of PATH, for the next run to start outside its boundary."""

@@ -295,7 +295,7 @@ static void load_in_child(const char *folder)
         /* What it does not take is told in its own words. */
         assert_int_equal(weir_nft_start("{\"nftables\": [{\"add\": {\"chain\": {}}}]}", &nft, &err), 0);
         assert_int_equal(weir_nft_finish(&nft, &err), WEIR_EUNSUPPORTED);
-        assert_non_null(strstr(err.text, "nft cannot load the sandbox's rules"));
+        assert_non_null(strstr(err.text, "nft cannot load Weir's rules"));
         assert_null(strchr(err.text, '\n'));
 }
 
