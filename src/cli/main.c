@@ -25,6 +25,8 @@ const struct weir_command weir_commands[] = {
           weir_validate_option_table, NULL },
         { "explain", cmd_explain, "[[tcp|udp] ADDRESS|NAME PORT]",
           "Say what happens to a connection, and which rule decides", weir_explain_option_table, "tcp|udp" },
+        { "kube-inject", cmd_kube_inject, "-f FILE|-", "Write Weir into the pods of Kubernetes objects",
+          weir_kube_inject_option_table, NULL },
         { "init", cmd_init, "", "Lay the rules of a pod's network, before anything else in it runs",
           weir_init_option_table, NULL },
         { "proxy", cmd_proxy, "", "Relay and resolve for the other containers of a pod", weir_proxy_option_table,
