@@ -46,12 +46,13 @@ static bool is_one_of(const char *text, const char *const *names, size_t n)
         return false;
 }
 
-/* As the container runtime does: upper case. Some also take CAP_, so a request is read with it and a drop is not. */
-static void capability_name(const char *text, bool strip, char ret[32])
+/* Runtimes differ in whether they take lower case and CAP_: a request is read as any of them would, a drop as all do.
+ */
+static void capability_name(const char *text, char ret[32])
 {
         size_t i = 0;
 
-        if (strip && strncasecmp(text, "CAP_", 4) == 0)
+        if (strncasecmp(text, "CAP_", 4) == 0)
                 text += 4;
         for (; text[i] && i < 31; i++)
                 ret[i] = (char)(text[i] >= 'a' && text[i] <= 'z' ? text[i] - 'a' + 'A' : text[i]);
@@ -66,7 +67,7 @@ static int check_added(struct pod *pod, const struct weir_outline *context, bool
         for (size_t i = 0; add && add->type == WEIR_NODE_SEQUENCE && i < add->n && r == 0; i++) {
                 char name[32];
 
-                capability_name(add->items[i]->text ? add->items[i]->text : "", true, name);
+                capability_name(add->items[i]->text ? add->items[i]->text : "", name);
                 if (is_one_of(name, refused, WEIR_ARRAY_SIZE(refused)))
                         r = complain(
                                 pod->in, add->items[i], field,
@@ -241,9 +242,8 @@ static int missing_drops(const struct weir_outline *drop, struct weir_strv *ret)
         int r = 0;
 
         for (size_t i = 0; !weir_outline_is_null(drop) && i < drop->n; i++) {
-                char name[32];
+                const char *name = drop->items[i]->text ? drop->items[i]->text : "";
 
-                capability_name(drop->items[i]->text ? drop->items[i]->text : "", false, name);
                 for (size_t j = 0; j < WEIR_ARRAY_SIZE(dropped); j++)
                         have[j] = have[j] || weir_streq(name, dropped[j]) || weir_streq(name, "ALL");
         }
