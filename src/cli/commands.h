@@ -45,6 +45,8 @@ int cmd_explain(int argc, char **argv);
 int cmd_kube_inject(int argc, char **argv);
 int cmd_init(int argc, char **argv);
 int cmd_proxy(int argc, char **argv);
+int cmd_install(int argc, char **argv);
+int cmd_controller(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 
@@ -58,6 +60,8 @@ extern const struct weir_option weir_explain_option_table[];
 extern const struct weir_option weir_kube_inject_option_table[];
 extern const struct weir_option weir_init_option_table[];
 extern const struct weir_option weir_proxy_option_table[];
+extern const struct weir_option weir_install_option_table[];
+extern const struct weir_option weir_controller_option_table[];
 extern const struct weir_option weir_no_option_table[];
 
 /* Values of every command but run. */
@@ -80,7 +84,7 @@ void weir_common_options_cleanup(struct weir_common_options *options);
 #define WEIR_ROW_STORE(values)                                                                \
         {                                                                                     \
                 "store", NULL, 0, WEIR_OPTION_STRING, offsetof(values, store), "STORE", NULL, \
-                        "The store, dir:PATH, instead of $WEIR_STORE or the default"          \
+                        "The store, dir:PATH or kubernetes[:CONTEXT], instead of $WEIR_STORE" \
         }
 
 /* A port of an option: left alone if @text is NULL. -1 to go on, or the exit status after an error. */
@@ -111,11 +115,17 @@ WEIR_MUST int weir_load_file(const char *path, const char *namespace_, struct we
 /**
  * weir_load_files() - read what a command that writes was given; nothing is used unless all of it is right
  * @namespace_: of the command line, NULL if none: goes to resources without one; another one is an error, as with Istio
+ * @store:      whose namespace it is where neither says one
  *
  * Every resource has a namespace afterwards. Errors are said.
  * Return: 0, or the exit status
  */
-WEIR_MUST int weir_load_files(const struct weir_strv *files, const char *namespace_, struct weir_resources *list);
+WEIR_MUST int weir_load_files(const struct weir_strv *files, const char *namespace_, const char *store,
+                              struct weir_resources *list);
+
+/* Says what a snapshot came to, where it is not 0. Returns the exit status: 0 too, after a warning, if what is broken
+ * hurts nothing else. */
+WEIR_MUST int weir_say_snapshot(const struct weir_store *store, int r, const struct weir_errs *errors);
 
 /* -1 to go on with *ret_kind, or the exit status after an error, in Istio's words. */
 WEIR_MUST int weir_type_parse(const char *type, enum weir_kind *ret_kind);

@@ -8,7 +8,8 @@
 
 const struct weir_option weir_delete_option_table[] = {
         WEIR_ROW_FILE(struct weir_common_options, "Delete what the file names, - for standard input; may be repeated"),
-        WEIR_ROW_NAMESPACE(struct weir_common_options, "Namespace of what is to be deleted (default)"),
+        WEIR_ROW_NAMESPACE(struct weir_common_options,
+                           "Namespace of what is to be deleted (default, or the context's)"),
         WEIR_ROW_STORE(struct weir_common_options),
         { .name = NULL },
 };
@@ -92,6 +93,7 @@ int cmd_delete(int argc, char **argv)
         struct weir_resources list = { 0 };
         struct deletion deletion = { 0 };
         enum weir_kind kind = WEIR_KIND_COUNT;
+        weir_auto_free char *namespace_ = NULL;
         struct weir_err err = { 0 };
         int status;
 
@@ -102,17 +104,19 @@ int cmd_delete(int argc, char **argv)
                 status = weir_type_parse(line.arguments[0], &kind);
         if (status >= 0)
                 return status;
-        status = weir_load_files(&options.files, options.namespace_, &list);
+        status = weir_load_files(&options.files, options.namespace_, options.store, &list);
         if (status == 0 && options.files.n > 0 && list.n == 0)
                 status = weir_say_text("nothing to delete");
         if (status == 0 && weir_store_open(options.store, false, &store, &err) < 0)
+                status = weir_say_error(&err);
+        if (status == 0 && !options.namespace_ && weir_store_namespace(options.store, &namespace_, &err) < 0)
                 status = weir_say_error(&err);
         if (status == 0) {
                 deletion.store = store;
                 if (options.files.n > 0)
                         delete_resources(&deletion, &list);
                 else
-                        delete_names(&deletion, kind, options.namespace_ ? options.namespace_ : "default",
+                        delete_names(&deletion, kind, options.namespace_ ? options.namespace_ : namespace_,
                                      line.arguments);
                 status = say_failures(&deletion.failures);
         }

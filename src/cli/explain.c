@@ -16,7 +16,7 @@
 
 const struct weir_option weir_explain_option_table[] = {
         WEIR_ROW_FILE(struct weir_common_options, "Explain these files instead of the store; may be repeated"),
-        WEIR_ROW_NAMESPACE(struct weir_common_options, "Namespace of the workload (default)"),
+        WEIR_ROW_NAMESPACE(struct weir_common_options, "Namespace of the workload (default, or the context's)"),
         WEIR_ROW_STORE(struct weir_common_options),
         { .name = NULL },
 };
@@ -94,15 +94,12 @@ static int load_store(const char *spec, struct weir_resources *list)
         weir_auto(store) struct weir_store *store = NULL;
         struct weir_errs errors = { 0 };
         struct weir_err err = { 0 };
-        int r, status = 0;
+        int r, status;
 
         if (weir_store_open(spec, false, &store, &err) < 0)
                 return weir_say_error(&err);
         r = weir_store_snapshot(store, list, &errors);
-        if (r == WEIR_EINVALID)
-                status = weir_say_invalid(&errors);
-        else if (r < 0)
-                status = weir_say_text("read %s: %s", weir_store_path(store), strerror(-r));
+        status = weir_say_snapshot(store, r, &errors);
         weir_errs_clear(&errors);
         return status;
 }
@@ -164,7 +161,9 @@ int cmd_explain(int argc, char **argv)
         __attribute__((cleanup(weir_common_options_cleanup))) struct weir_common_options options = { 0 };
         struct weir_command_line line = { .command = weir_command_find("explain"), .values = &options };
         weir_auto(policy) struct weir_policy *policy = NULL;
+        weir_auto_free char *namespace_ = NULL;
         struct weir_resources list = { 0 };
+        struct weir_err err = { 0 };
         struct question question = { 0 };
         int status;
 
@@ -173,6 +172,10 @@ int cmd_explain(int argc, char **argv)
                 status = parse_question(&line, &question);
         if (status >= 0)
                 return status;
+        if (!options.namespace_ && weir_store_namespace(options.store, &namespace_, &err) < 0)
+                return weir_say_error(&err);
+        if (!options.namespace_)
+                options.namespace_ = namespace_;
         status = options.files.n > 0 ? load_named(&options, &list) : load_store(options.store, &list);
         if (status == 0)
                 status = compile(&options, &list, &policy);

@@ -13,7 +13,8 @@
 const struct weir_option weir_get_option_table[] = {
         { "output", NULL, 'o', WEIR_OPTION_STRING, offsetof(struct weir_common_options, output), "FORMAT",
           "short|yaml|json|name", "Form of the output (short)" },
-        WEIR_ROW_NAMESPACE(struct weir_common_options, "Only this namespace (with NAME: default; without: all)"),
+        WEIR_ROW_NAMESPACE(struct weir_common_options,
+                           "Only this namespace (with NAME: default, or the context's; without: all)"),
         WEIR_ROW_STORE(struct weir_common_options),
         { .name = NULL },
 };
@@ -162,13 +163,10 @@ static int get_all(struct weir_store *store, enum weir_kind kind, const char *na
 {
         struct weir_resources all = { 0 };
         struct weir_errs errors = { 0 };
-        int r, status = WEIR_EXIT_OK;
+        int r, status;
 
         r = weir_store_snapshot(store, &all, &errors);
-        if (r == WEIR_EINVALID)
-                status = weir_say_invalid(&errors);
-        else if (r < 0)
-                status = weir_say_text("read %s: %s", weir_store_path(store), strerror(-r));
+        status = weir_say_snapshot(store, r, &errors);
         for (size_t i = 0; i < all.n; i++) {
                 if (all.items[i]->kind != kind || (namespace_ && !weir_streq(all.items[i]->namespace_, namespace_)))
                         continue;
@@ -185,6 +183,7 @@ static int get_all(struct weir_store *store, enum weir_kind kind, const char *na
 static int get(const struct weir_common_options *options, const char *type, const char *name)
 {
         weir_auto(store) struct weir_store *store = NULL;
+        weir_auto_free char *own = NULL;
         struct weir_resources list = { 0 };
         struct weir_err err = { 0 };
         enum weir_kind kind;
@@ -195,7 +194,9 @@ static int get(const struct weir_common_options *options, const char *type, cons
                 return status;
         if (weir_store_open(options->store, false, &store, &err) < 0)
                 return weir_say_error(&err);
-        status = name ? get_one(store, kind, options->namespace_ ? options->namespace_ : "default", name, &list) :
+        if (name && !options->namespace_ && weir_store_namespace(options->store, &own, &err) < 0)
+                return weir_say_error(&err);
+        status = name ? get_one(store, kind, options->namespace_ ? options->namespace_ : own, name, &list) :
                         get_all(store, kind, options->namespace_, &list);
         if (status == WEIR_EXIT_OK || list.n > 0) {
                 int printed = print_list(&list, options->output, name != NULL);

@@ -51,6 +51,7 @@ struct run {
         struct weir_terminal terminal;
         sigset_t signal_mask;
         struct weir_strv protect;
+        char *own_namespace;
         int log_fd, signal_fd, exit_fd;
         bool started, ended;
         struct weir_exit exit;
@@ -62,6 +63,21 @@ static int say(const struct weir_err *err)
 
         (void)fprintf(stderr, "Error: %s\n", text ? text : "out of memory");
         return EXIT_WEIR;
+}
+
+/* With -f the store need not even be readable. */
+static int find_namespace(struct run *run, struct weir_err *err)
+{
+        struct weir_err ignored = { 0 };
+        int r;
+
+        if (run->options.namespace_)
+                return 0;
+        r = weir_store_namespace(run->options.store, &run->own_namespace, run->options.files.n ? &ignored : err);
+        if (r < 0 && run->options.files.n == 0)
+                return r;
+        run->options.namespace_ = r < 0 ? "default" : run->own_namespace;
+        return 0;
 }
 
 static int load_files(struct run *run, struct weir_err *err)
@@ -97,9 +113,8 @@ static int open_store(struct run *run, struct weir_err *err)
                 r = weir_store_open(run->options.store, false, &run->store, run->options.files.n ? &ignored : err);
         if (r < 0)
                 return run->options.files.n ? 0 : r;
-        if (access(weir_store_path(run->store), F_OK) == 0)
-                return weir_strv_add(&run->protect, weir_store_path(run->store));
-        return 0;
+        r = weir_store_protect(run->store, &run->protect);
+        return r < 0 ? weir_err_set(err, r, "out of memory") : 0;
 }
 
 static int open_log(struct run *run, struct weir_err *err)
@@ -296,6 +311,8 @@ static int prepare(struct run *run, struct weir_err *err)
 
         r = become_user(run->options.user, err);
         if (r == 0)
+                r = find_namespace(run, err);
+        if (r == 0)
                 r = load_files(run, err);
         if (r == 0)
                 r = open_store(run, err);
@@ -328,6 +345,7 @@ static void finish(struct run *run)
         weir_resources_clear(&run->resources);
         weir_strv_clear(&run->protect);
         weir_run_options_clear(&run->options);
+        free(run->own_namespace);
         if (run->log_fd >= 0)
                 (void)close(run->log_fd);
         if (run->signal_fd >= 0)

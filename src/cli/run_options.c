@@ -142,7 +142,7 @@ int weir_run_options_parse(int argc, char **argv, struct weir_run_options *ret)
                 status = take_publish(&line, &v, ret);
         ret->files = v.files;
         ret->unix_paths = v.unix_paths;
-        ret->namespace_ = v.namespace_ ? v.namespace_ : "default";
+        ret->namespace_ = v.namespace_;
         ret->store = v.store;
         ret->log = v.log;
         ret->user = v.user;

@@ -14,7 +14,7 @@
 /* Strings are borrowed from argv; the lists are owned. */
 struct weir_run_options {
         struct weir_strv files, unix_paths;
-        const char *namespace_; /* never NULL */
+        const char *namespace_; /* NULL: the store's */
         const char *store;      /* NULL: the default */
         const char *log;        /* NULL: none */
         const char *user;       /* NULL: stay */

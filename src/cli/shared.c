@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "cli/commands.h"
+#include "store/store.h"
 
 void weir_common_options_cleanup(struct weir_common_options *options)
 {
@@ -179,16 +180,20 @@ static int check_namespaces(const struct weir_resources *list, const char *names
         return 0;
 }
 
-int weir_load_files(const struct weir_strv *files, const char *namespace_, struct weir_resources *list)
+int weir_load_files(const struct weir_strv *files, const char *namespace_, const char *store,
+                    struct weir_resources *list)
 {
+        weir_auto_free char *own = NULL;
         struct weir_errs errors = { 0 };
         struct weir_err err = { 0 };
         int status = 0;
 
         if (input_twice(files))
                 return weir_say_text("standard input (-f -) can be read only once");
+        if (files->n > 0 && !namespace_ && weir_store_namespace(store, &own, &err) < 0)
+                return weir_say_error(&err);
         for (size_t i = 0; i < files->n && status == 0; i++)
-                if (weir_load_file(files->items[i], namespace_ ? namespace_ : "default", list, &errors, &err) < 0)
+                if (weir_load_file(files->items[i], namespace_ ? namespace_ : own, list, &errors, &err) < 0)
                         status = weir_say_error(&err);
         if (status == 0 && errors.total > 0)
                 status = weir_say_invalid(&errors);
@@ -196,6 +201,21 @@ int weir_load_files(const struct weir_strv *files, const char *namespace_, struc
         if (status == 0 && namespace_)
                 status = check_namespaces(list, namespace_);
         return status;
+}
+
+int weir_say_snapshot(const struct weir_store *store, int r, const struct weir_errs *errors)
+{
+        if (r == 0)
+                return WEIR_EXIT_OK;
+        if (r == WEIR_EINVALID && weir_store_tolerant(store)) {
+                weir_say_warnings(errors);
+                return WEIR_EXIT_OK;
+        }
+        if (r == WEIR_EINVALID)
+                return weir_say_invalid(errors);
+        if (errors->n > 0)
+                return weir_say_error(&errors->items[0]);
+        return weir_say_text("read %s: %s", weir_store_path(store), strerror(-r));
 }
 
 /* Istio's list of types, with the words a person types. */

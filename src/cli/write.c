@@ -10,7 +10,8 @@
 
 const struct weir_option weir_write_option_table[] = {
         WEIR_ROW_FILE(struct weir_common_options, "File of resources, - for standard input; may be repeated"),
-        WEIR_ROW_NAMESPACE(struct weir_common_options, "Namespace of resources that name none (default)"),
+        WEIR_ROW_NAMESPACE(struct weir_common_options,
+                           "Namespace of resources that name none (default, or the context's)"),
         WEIR_ROW_STORE(struct weir_common_options),
         { .name = NULL },
 };
@@ -49,7 +50,7 @@ int weir_write_command(int argc, char **argv, const char *verb, weir_write_funct
                 return weir_usage_error(&line, "%s takes no arguments", verb);
         if (options.files.n == 0)
                 return weir_usage_error(&line, "filename not specified (see --filename or -f)");
-        status = weir_load_files(&options.files, options.namespace_, &list);
+        status = weir_load_files(&options.files, options.namespace_, options.store, &list);
         if (status == 0 && list.n == 0)
                 status = weir_say_text("nothing to %s", verb);
         if (status == 0)
@@ -71,7 +72,8 @@ char *weir_store_error_text(enum weir_kind kind, const char *name, int r, const 
 
         if (r == WEIR_EEXISTS)
                 return weir_asprintf("%s \"%s\" already exists", resource, name);
-        if (r == WEIR_ENOTFOUND)
+        /* A store that says what is not found may mean the namespace. */
+        if (r == WEIR_ENOTFOUND && !err->text[0])
                 return weir_asprintf("%s \"%s\" not found", resource, name);
         return weir_err_format(err);
 }

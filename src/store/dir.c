@@ -11,6 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/store.h"
+
+#define LOCK_WAIT_MS 10000
+
 static const struct {
         int error;
         const char *text;
@@ -90,17 +94,17 @@ static int check_trust(int fd, const char *path, struct weir_err *err)
         return 0;
 }
 
-int weir_dir_enter(struct weir_store *store, struct weir_err *err)
+int weir_dir_enter(struct weir_dir *store, struct weir_err *err)
 {
         weir_auto_close int fd = -1;
         int r;
 
         if (store->fd >= 0)
                 return 0;
-        fd = open(store->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fd = open(store->base.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
-                return weir_dir_fail(err, -errno, store->path);
-        r = check_trust(fd, store->path, err);
+                return weir_dir_fail(err, -errno, store->base.path);
+        r = check_trust(fd, store->base.path, err);
         if (r < 0)
                 return r;
         store->fd = TAKE_FD(fd);
@@ -224,4 +228,73 @@ int weir_dir_list(int fd, struct weir_strv *names)
         if (r == 0 && names->n > 0)
                 qsort(names->items, names->n, sizeof(*names->items), compare_names);
         return r;
+}
+
+static void dir_close(struct weir_store *base)
+{
+        struct weir_dir *store = weir_dir(base);
+
+        weir_watch_close(store);
+        weir_close_cleanup(&store->fd);
+        free(store);
+}
+
+/* A folder that is missing cannot be protected; it is made before a workload starts. */
+static int dir_protect(const struct weir_store *store, struct weir_strv *paths)
+{
+        return access(store->path, F_OK) == 0 ? weir_strv_add(paths, store->path) : 0;
+}
+
+static const struct weir_store_ops dir_ops = {
+        .create = weir_dir_create,
+        .replace = weir_dir_replace,
+        .apply = weir_dir_apply,
+        .delete = weir_dir_delete,
+        .get = weir_dir_get,
+        .snapshot = weir_dir_snapshot,
+        .watch_fd = weir_dir_watch_fd,
+        .changed = weir_dir_changed,
+        .protect = dir_protect,
+        .close = dir_close,
+};
+
+static struct weir_dir *dir_new(char *path)
+{
+        struct weir_dir *store = path ? calloc(1, sizeof(*store)) : NULL;
+
+        if (!store) {
+                free(path);
+                return NULL;
+        }
+        store->base = (struct weir_store){ .ops = &dir_ops, .path = path };
+        store->fd = -1;
+        store->lock_wait_ms = LOCK_WAIT_MS;
+        store->watch = (struct weir_watch){ .fd = -1, .parent = -1, .ancestor = -1 };
+        return store;
+}
+
+int weir_dir_open(char *path, bool writable, struct weir_store **ret_store, struct weir_err *err)
+{
+        struct weir_dir *dir = dir_new(path);
+        weir_auto(store) struct weir_store *store = dir ? &dir->base : NULL;
+        struct weir_err missing = { 0 };
+        int r;
+
+        if (!dir)
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        r = weir_dir_enter(dir, &missing);
+        if (r == -ENOENT && writable) {
+                r = weir_dir_make(store->path, err);
+                if (r < 0)
+                        return r;
+                r = weir_dir_enter(dir, &missing);
+        } else if (r == -ENOENT)
+                r = 0;
+        if (r < 0) {
+                if (err)
+                        *err = missing;
+                return r;
+        }
+        *ret_store = TAKE_PTR(store);
+        return 0;
 }

@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "base/strutil.h"
 #include "model/resource.h"
+#include "store/ops.h"
 
 #define WEIR_DIR_SUFFIX ".yaml"
 #define WEIR_DIR_REVISION "revision"
@@ -46,23 +47,31 @@ struct weir_watch {
 };
 
 /**
- * struct weir_store - a store, which in this version is a folder
- * @path:   as the person named it, made absolute; for messages, and to find the folder the first time
+ * struct weir_dir - a store in a folder
+ * @base:   its path is as the person named it, made absolute: for messages, and to find the folder the first time
  * @fd:     the folder; -1 as long as it does not exist
  * @digest: of what the last snapshot read; "" before the first
  */
-struct weir_store {
-        char *path;
+struct weir_dir {
+        struct weir_store base;
         int fd;
         unsigned lock_wait_ms;
         char digest[WEIR_SHA256_STRLEN];
         struct weir_watch watch;
 };
 
+static inline struct weir_dir *weir_dir(struct weir_store *base)
+{
+        return (struct weir_dir *)base; /* the head stands first */
+}
+
 /* dir.c */
 
-/* Opens the folder at @store->path if that is not done yet. -ENOENT (with @err) if it does not exist. */
-WEIR_MUST int weir_dir_enter(struct weir_store *store, struct weir_err *err);
+/* @path is absolute and is taken over, also on failure. */
+WEIR_MUST int weir_dir_open(char *path, bool writable, struct weir_store **ret_store, struct weir_err *err);
+
+/* Opens the folder at @store->base.path if that is not done yet. -ENOENT (with @err) if it does not exist. */
+WEIR_MUST int weir_dir_enter(struct weir_dir *store, struct weir_err *err);
 /* Makes the folder and those above it; no error if it exists. */
 WEIR_MUST int weir_dir_make(const char *path, struct weir_err *err);
 /* A folder inside, never through a symbolic link; -ENOENT, -ELOOP, -ENOTDIR, -errno. */
@@ -82,7 +91,7 @@ void weir_dir_set_path(struct weir_err *err, const char *path);
 
 /* One resource out of the folder of its namespace, checked against its place. Errors are added to @errors:
  * WEIR_EINVALID. */
-WEIR_MUST int weir_dir_load(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name,
+WEIR_MUST int weir_dir_load(struct weir_dir *store, enum weir_kind kind, const char *namespace_, const char *name,
                             int folder, struct weir_resource **ret_resource, struct weir_errs *errors);
 /**
  * weir_dir_pass() - go through the whole store once
@@ -92,17 +101,36 @@ WEIR_MUST int weir_dir_load(struct weir_store *store, enum weir_kind kind, const
  * While the store is watched, each folder is watched before it is read.
  * Return: 0; -ENOMEM
  */
-WEIR_MUST int weir_dir_pass(struct weir_store *store, struct weir_resources *list, struct weir_errs *errors,
+WEIR_MUST int weir_dir_pass(struct weir_dir *store, struct weir_resources *list, struct weir_errs *errors,
                             char ret_digest[static WEIR_SHA256_STRLEN]);
 
 /* The folder of a namespace in an entered store. -ENOENT; another -errno with @err. */
-WEIR_MUST int weir_dir_open_namespace(struct weir_store *store, enum weir_kind kind, const char *namespace_,
-                                      int *ret_fd, struct weir_err *err);
+WEIR_MUST int weir_dir_open_namespace(struct weir_dir *store, enum weir_kind kind, const char *namespace_, int *ret_fd,
+                                      struct weir_err *err);
 int weir_dir_not_found(struct weir_err *err, enum weir_kind kind, const char *name); /* returns WEIR_ENOTFOUND */
+
+/* Operations of struct weir_store_ops; each is given the head of a struct weir_dir. */
+int weir_dir_snapshot(struct weir_store *base, struct weir_resources *list, struct weir_errs *errors);
+int weir_dir_get(struct weir_store *base, enum weir_kind kind, const char *namespace_, const char *name,
+                 struct weir_resource **ret_resource, struct weir_err *err);
+
+/* dir_write.c */
+
+int weir_dir_create(struct weir_store *base, const struct weir_resource *resource, uint64_t *ret_revision,
+                    struct weir_err *err);
+int weir_dir_replace(struct weir_store *base, const struct weir_resource *resource, uint64_t *ret_revision,
+                     struct weir_err *err);
+int weir_dir_apply(struct weir_store *base, const struct weir_resource *resource, uint64_t *ret_revision,
+                   bool *ret_created, struct weir_err *err);
+int weir_dir_delete(struct weir_store *base, enum weir_kind kind, const char *namespace_, const char *name,
+                    struct weir_err *err);
 
 /* watch.c */
 
-void weir_watch_folder(struct weir_store *store, int fd); /* failure is kept in @store->watch.error */
-void weir_watch_entered(struct weir_store *store);        /* the folder was just opened */
-void weir_watch_missing(struct weir_store *store);        /* the folder is not there (yet) */
-void weir_watch_close(struct weir_store *store);
+int weir_dir_watch_fd(struct weir_store *base);
+bool weir_dir_changed(struct weir_store *base);
+
+void weir_watch_folder(struct weir_dir *store, int fd); /* failure is kept in @store->watch.error */
+void weir_watch_entered(struct weir_dir *store);        /* the folder was just opened */
+void weir_watch_missing(struct weir_dir *store);        /* the folder is not there (yet) */
+void weir_watch_close(struct weir_dir *store);

@@ -31,7 +31,7 @@
 
 /* @list is NULL when only the digest is wanted; then nothing is parsed. */
 struct pass {
-        struct weir_store *store;
+        struct weir_dir *store;
         struct weir_resources *list;
         struct weir_errs *errors;
         struct weir_buf digest;
@@ -158,9 +158,9 @@ static int slurp(int folder, const char *file, char **ret_bytes, size_t *ret_n)
         return weir_fd_slurp(fd, WEIR_DOCUMENT_BYTES_MAX, ret_bytes, ret_n);
 }
 
-static char *path_of(const struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *file)
+static char *path_of(const struct weir_dir *store, enum weir_kind kind, const char *namespace_, const char *file)
 {
-        return weir_asprintf("%s/%s/%s/%s", store->path, weir_kind_info(kind)->type, namespace_, file);
+        return weir_asprintf("%s/%s/%s/%s", store->base.path, weir_kind_info(kind)->type, namespace_, file);
 }
 
 /* -ENOENT if there is no such file; WEIR_EINVALID if it is broken. */
@@ -191,7 +191,7 @@ static int load(struct pass *pass, enum weir_kind kind, const char *namespace_, 
         return ret_resource ? parse_apart(bytes, n, kind, namespace_, name, path, ret_resource, pass->errors) : 0;
 }
 
-int weir_dir_load(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name, int folder,
+int weir_dir_load(struct weir_dir *store, enum weir_kind kind, const char *namespace_, const char *name, int folder,
                   struct weir_resource **ret_resource, struct weir_errs *errors)
 {
         weir_auto_free char *file = weir_asprintf("%s" WEIR_DIR_SUFFIX, name);
@@ -246,7 +246,7 @@ static int enter_folder(struct pass *pass, int fd, const char *path, struct weir
 static int pass_namespace(struct pass *pass, enum weir_kind kind, const char *namespace_, int type_fd)
 {
         weir_auto_free char *path =
-                weir_asprintf("%s/%s/%s", pass->store->path, weir_kind_info(kind)->type, namespace_);
+                weir_asprintf("%s/%s/%s", pass->store->base.path, weir_kind_info(kind)->type, namespace_);
         weir_auto_close int fd = -1;
         struct weir_strv names = { 0 };
         int r;
@@ -282,7 +282,7 @@ static int check_spelling(struct pass *pass, const struct weir_kind_info *info)
 
                 if (faccessat(pass->store->fd, wrong[i], F_OK, AT_SYMLINK_NOFOLLOW) < 0)
                         continue;
-                path = weir_asprintf("%s/%s", pass->store->path, wrong[i]);
+                path = weir_asprintf("%s/%s", pass->store->base.path, wrong[i]);
                 text = weir_asprintf("is not read: the folder for %s is called %s", info->kind, info->type);
                 r = path ? go_on(add_text(pass, path, text)) : -ENOMEM;
                 if (r < 0)
@@ -294,7 +294,7 @@ static int check_spelling(struct pass *pass, const struct weir_kind_info *info)
 static int pass_kind(struct pass *pass, enum weir_kind kind)
 {
         const struct weir_kind_info *info = weir_kind_info(kind);
-        weir_auto_free char *path = weir_asprintf("%s/%s", pass->store->path, info->type);
+        weir_auto_free char *path = weir_asprintf("%s/%s", pass->store->base.path, info->type);
         weir_auto_close int fd = -1;
         struct weir_strv names = { 0 };
         int r;
@@ -339,7 +339,7 @@ static int pass_all(struct pass *pass)
         }
         /* At the end: what was listed before it went is not all there was. */
         if (fstat(pass->store->fd, &st) < 0 || st.st_nlink == 0)
-                return go_on(add_errno(pass, pass->store->path, -ESTALE));
+                return go_on(add_errno(pass, pass->store->base.path, -ESTALE));
         return 0;
 }
 
@@ -354,10 +354,10 @@ static int check_watch(struct pass *pass)
         text = weir_asprintf("cannot be watched for changes: %s",
                              error == -ENOSPC ? "raise the limit (sysctl fs.inotify.max_user_watches)" :
                                                 strerror(-error));
-        return go_on(add_text(pass, pass->store->path, text));
+        return go_on(add_text(pass, pass->store->base.path, text));
 }
 
-int weir_dir_pass(struct weir_store *store, struct weir_resources *list, struct weir_errs *errors,
+int weir_dir_pass(struct weir_dir *store, struct weir_resources *list, struct weir_errs *errors,
                   char ret_digest[static WEIR_SHA256_STRLEN])
 {
         struct pass pass = { .store = store, .list = list, .errors = errors };
@@ -406,8 +406,9 @@ static int sort(struct weir_resource **items, size_t n)
         return r;
 }
 
-int weir_store_snapshot(struct weir_store *store, struct weir_resources *list, struct weir_errs *errors)
+int weir_dir_snapshot(struct weir_store *base, struct weir_resources *list, struct weir_errs *errors)
 {
+        struct weir_dir *store = weir_dir(base);
         size_t n = list->n, total = errors->total;
         int r;
 
@@ -426,15 +427,15 @@ int weir_dir_not_found(struct weir_err *err, enum weir_kind kind, const char *na
         return weir_err_set(err, WEIR_ENOTFOUND, "%s \"%s\" not found", weir_kind_info(kind)->group_resource, name);
 }
 
-int weir_dir_open_namespace(struct weir_store *store, enum weir_kind kind, const char *namespace_, int *ret_fd,
+int weir_dir_open_namespace(struct weir_dir *store, enum weir_kind kind, const char *namespace_, int *ret_fd,
                             struct weir_err *err)
 {
-        weir_auto_free char *path = weir_asprintf("%s/%s/%s", store->path, weir_kind_info(kind)->type, namespace_);
+        weir_auto_free char *path = weir_asprintf("%s/%s/%s", store->base.path, weir_kind_info(kind)->type, namespace_);
         weir_auto_close int type_fd = -1;
         int r;
 
         if (!path)
-                return weir_dir_fail(err, -ENOMEM, store->path);
+                return weir_dir_fail(err, -ENOMEM, store->base.path);
         r = weir_dir_open_folder(store->fd, weir_kind_info(kind)->type, &type_fd);
         if (r == 0)
                 r = weir_dir_open_folder(type_fd, namespace_, ret_fd);
@@ -452,9 +453,10 @@ static int first_error(struct weir_errs *errors, int r, struct weir_err *err)
         return r;
 }
 
-int weir_store_get(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name,
-                   struct weir_resource **ret_resource, struct weir_err *err)
+int weir_dir_get(struct weir_store *base, enum weir_kind kind, const char *namespace_, const char *name,
+                 struct weir_resource **ret_resource, struct weir_err *err)
 {
+        struct weir_dir *store = weir_dir(base);
         struct weir_err missing = { 0 };
         struct weir_errs errors = { 0 };
         weir_auto_close int folder = -1;

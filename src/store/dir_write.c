@@ -77,30 +77,30 @@ static int out_of_memory(struct weir_err *err)
         return weir_err_set(err, -ENOMEM, "out of memory");
 }
 
-static int target_init(struct target *target, const struct weir_store *store)
+static int target_init(struct target *target, const struct weir_dir *store)
 {
         (void)snprintf(target->file, sizeof(target->file), "%s" WEIR_DIR_SUFFIX, target->name);
-        target->path = weir_asprintf("%s/%s/%s/%s", store->path, weir_kind_info(target->kind)->type, target->namespace_,
-                                     target->file);
+        target->path = weir_asprintf("%s/%s/%s/%s", store->base.path, weir_kind_info(target->kind)->type,
+                                     target->namespace_, target->file);
         return target->path ? 0 : -ENOMEM;
 }
 
-static char *path_in(const struct weir_store *store, const char *name)
+static char *path_in(const struct weir_dir *store, const char *name)
 {
-        return weir_asprintf("%s/%s", store->path, name);
+        return weir_asprintf("%s/%s", store->base.path, name);
 }
 
-static int fail_in(const struct weir_store *store, const char *name, int r, struct weir_err *err)
+static int fail_in(const struct weir_dir *store, const char *name, int r, struct weir_err *err)
 {
         weir_auto_free char *path = path_in(store, name);
 
-        return weir_dir_fail(err, r, path ? path : store->path);
+        return weir_dir_fail(err, r, path ? path : store->base.path);
 }
 
 /* --- the lock --- */
 
 /* Makes the lock, and tells git of the files that are not for it. */
-static int make_lock(const struct weir_store *store)
+static int make_lock(const struct weir_dir *store)
 {
         static const char ignore[] = "/.lock\n/.*.tmp\n";
         int fd = openat(store->fd, LOCK_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, LOCK_MODE);
@@ -114,7 +114,7 @@ static int make_lock(const struct weir_store *store)
         return fd;
 }
 
-static int open_lock(const struct weir_store *store, int *ret_fd)
+static int open_lock(const struct weir_dir *store, int *ret_fd)
 {
         weir_auto_close int fd = openat(store->fd, LOCK_FILE, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         struct stat st;
@@ -138,7 +138,7 @@ static int open_lock(const struct weir_store *store, int *ret_fd)
 }
 
 /* -EWOULDBLOCK while another holds it. */
-static int try_lock(const struct weir_store *store, int *ret_fd)
+static int try_lock(const struct weir_dir *store, int *ret_fd)
 {
         weir_auto_close int fd = -1;
         int r;
@@ -152,7 +152,7 @@ static int try_lock(const struct weir_store *store, int *ret_fd)
         return 0;
 }
 
-static int take_lock(const struct weir_store *store, int *ret_fd, struct weir_err *err)
+static int take_lock(const struct weir_dir *store, int *ret_fd, struct weir_err *err)
 {
         const struct timespec pause = { .tv_nsec = LOCK_POLL_NS };
         uint64_t deadline = weir_time_ns() + store->lock_wait_ms * WEIR_MS;
@@ -183,7 +183,7 @@ static int take_lock(const struct weir_store *store, int *ret_fd, struct weir_er
 /* --- the counter --- */
 
 /* A store that came without its counter (a fresh git clone) goes on above what its resources carry. */
-static int highest_version(struct weir_store *store, uint64_t *ret_revision)
+static int highest_version(struct weir_dir *store, uint64_t *ret_revision)
 {
         struct weir_resources list = { 0 };
         struct weir_errs errors = { 0 };
@@ -209,7 +209,7 @@ static int parse_revision(char *text, uint64_t *ret_revision)
         return weir_parse_uint(text, WEIR_DIR_REVISION_MAX, ret_revision) < 0 ? -EBADMSG : 0;
 }
 
-static int read_revision(struct weir_store *store, uint64_t *ret_revision)
+static int read_revision(struct weir_dir *store, uint64_t *ret_revision)
 {
         weir_auto_close int fd = -1;
         weir_auto_free char *text = NULL;
@@ -227,7 +227,7 @@ static int read_revision(struct weir_store *store, uint64_t *ret_revision)
 }
 
 /* The next one. Above the version of @target too: a counter that a person set back must not give it out twice. */
-static int next_revision(struct weir_store *store, const struct target *target, uint64_t *ret_revision,
+static int next_revision(struct weir_dir *store, const struct target *target, uint64_t *ret_revision,
                          struct weir_err *err)
 {
         uint64_t revision = 0, version;
@@ -262,7 +262,7 @@ static int sync_folder(int fd)
 }
 
 /* A whole file under a hidden name, on the disk before it is seen. */
-static int write_temporary(const struct weir_store *store, const char *temporary, const char *bytes, size_t n)
+static int write_temporary(const struct weir_dir *store, const char *temporary, const char *bytes, size_t n)
 {
         weir_auto_close int fd = -1;
         int r;
@@ -278,7 +278,7 @@ static int write_temporary(const struct weir_store *store, const char *temporary
         return r;
 }
 
-static int write_revision(const struct weir_store *store, uint64_t revision)
+static int write_revision(const struct weir_dir *store, uint64_t revision)
 {
         char text[REVISION_STRLEN];
         int n = snprintf(text, sizeof(text), "%" PRIu64 "\n", revision);
@@ -286,7 +286,7 @@ static int write_revision(const struct weir_store *store, uint64_t revision)
         return write_temporary(store, REVISION_TEMPORARY, text, (size_t)n);
 }
 
-static int publish_revision(const struct weir_store *store)
+static int publish_revision(const struct weir_dir *store)
 {
         if (renameat(store->fd, REVISION_TEMPORARY, store->fd, WEIR_DIR_REVISION) < 0)
                 return -errno;
@@ -294,7 +294,7 @@ static int publish_revision(const struct weir_store *store)
 }
 
 /* A new resource takes nobody's place, not even that of a file made by hand a moment ago. */
-static int publish_resource(const struct weir_store *store, const struct target *target)
+static int publish_resource(const struct weir_dir *store, const struct target *target)
 {
         unsigned flags = target->exists ? 0 : RENAME_NOREPLACE;
         int r;
@@ -305,7 +305,7 @@ static int publish_resource(const struct weir_store *store, const struct target 
         return r < 0 ? r : sync_folder(target->folder);
 }
 
-static void remove_temporaries(const struct weir_store *store)
+static void remove_temporaries(const struct weir_dir *store)
 {
         (void)unlinkat(store->fd, RESOURCE_TEMPORARY, 0);
         (void)unlinkat(store->fd, REVISION_TEMPORARY, 0);
@@ -324,7 +324,7 @@ static int make_folder(int above, const char *name, int *ret_fd)
         return r < 0 ? r : weir_dir_open_folder(above, name, ret_fd);
 }
 
-static int make_namespace(const struct weir_store *store, struct target *target)
+static int make_namespace(const struct weir_dir *store, struct target *target)
 {
         weir_auto_close int type_fd = -1;
         int r;
@@ -337,7 +337,7 @@ static int make_namespace(const struct weir_store *store, struct target *target)
 
 /* --- what is there --- */
 
-static int read_version(struct weir_store *store, struct target *target)
+static int read_version(struct weir_dir *store, struct target *target)
 {
         weir_auto(resource) struct weir_resource *resource = NULL;
         struct weir_errs errors = { 0 };
@@ -351,7 +351,7 @@ static int read_version(struct weir_store *store, struct target *target)
 }
 
 /* Fills in @folder, @exists and @version. That there is nothing is no error. */
-static int find(struct weir_store *store, struct target *target, struct weir_err *err)
+static int find(struct weir_dir *store, struct target *target, struct weir_err *err)
 {
         struct stat st;
         int r;
@@ -424,7 +424,7 @@ static int print(const struct target *target, const struct weir_resource *resour
         return buf->length > WEIR_DOCUMENT_BYTES_MAX ? -EFBIG : 0;
 }
 
-static int put(struct weir_store *store, struct target *target, const struct weir_buf *text, uint64_t revision,
+static int put(struct weir_dir *store, struct target *target, const struct weir_buf *text, uint64_t revision,
                struct weir_err *err)
 {
         int r;
@@ -433,7 +433,7 @@ static int put(struct weir_store *store, struct target *target, const struct wei
         if (r == 0)
                 r = write_revision(store, revision);
         if (r < 0)
-                return weir_dir_fail(err, r, store->path);
+                return weir_dir_fail(err, r, store->base.path);
         r = make_namespace(store, target);
         if (r == 0)
                 r = publish_revision(store);
@@ -445,7 +445,7 @@ static int put(struct weir_store *store, struct target *target, const struct wei
 }
 
 /* Under the lock. */
-static int write_locked(struct weir_store *store, struct target *target, const struct weir_resource *resource,
+static int write_locked(struct weir_dir *store, struct target *target, const struct weir_resource *resource,
                         enum write_mode mode, uint64_t *ret_revision, struct weir_err *err)
 {
         weir_auto(buf) struct weir_buf text = { 0 };
@@ -484,7 +484,7 @@ static int check_names(const struct weir_resource *resource, struct weir_err *er
                             resource->name, resource->namespace_);
 }
 
-static int enter_to_write(struct weir_store *store, struct weir_err *err)
+static int enter_to_write(struct weir_dir *store, struct weir_err *err)
 {
         struct stat st;
         int r;
@@ -493,11 +493,11 @@ static int enter_to_write(struct weir_store *store, struct weir_err *err)
         if (r < 0)
                 return r;
         if (fstat(store->fd, &st) < 0 || st.st_nlink == 0)
-                return weir_dir_fail(err, -ESTALE, store->path);
+                return weir_dir_fail(err, -ESTALE, store->base.path);
         return 0;
 }
 
-static int write_resource(struct weir_store *store, const struct weir_resource *resource, enum write_mode mode,
+static int write_resource(struct weir_dir *store, const struct weir_resource *resource, enum write_mode mode,
                           uint64_t *ret_revision, bool *ret_created, struct weir_err *err)
 {
         __attribute__((cleanup(target_clear))) struct target target = {
@@ -525,25 +525,25 @@ static int write_resource(struct weir_store *store, const struct weir_resource *
         return r;
 }
 
-int weir_store_create(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
-                      struct weir_err *err)
+int weir_dir_create(struct weir_store *base, const struct weir_resource *resource, uint64_t *ret_revision,
+                    struct weir_err *err)
 {
-        return write_resource(store, resource, WRITE_CREATE, ret_revision, NULL, err);
+        return write_resource(weir_dir(base), resource, WRITE_CREATE, ret_revision, NULL, err);
 }
 
-int weir_store_replace(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
-                       struct weir_err *err)
+int weir_dir_replace(struct weir_store *base, const struct weir_resource *resource, uint64_t *ret_revision,
+                     struct weir_err *err)
 {
-        return write_resource(store, resource, WRITE_REPLACE, ret_revision, NULL, err);
+        return write_resource(weir_dir(base), resource, WRITE_REPLACE, ret_revision, NULL, err);
 }
 
-int weir_store_apply(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
-                     bool *ret_created, struct weir_err *err)
+int weir_dir_apply(struct weir_store *base, const struct weir_resource *resource, uint64_t *ret_revision,
+                   bool *ret_created, struct weir_err *err)
 {
-        return write_resource(store, resource, WRITE_APPLY, ret_revision, ret_created, err);
+        return write_resource(weir_dir(base), resource, WRITE_APPLY, ret_revision, ret_created, err);
 }
 
-static int delete_locked(struct weir_store *store, struct target *target, struct weir_err *err)
+static int delete_locked(struct weir_dir *store, struct target *target, struct weir_err *err)
 {
         uint64_t revision = 0;
         int r;
@@ -564,7 +564,7 @@ static int delete_locked(struct weir_store *store, struct target *target, struct
                 remove_temporaries(store);
         /* A full disk keeps nobody from taking a rule back. Uncounted, it still gives no revision out twice. */
         if (r < 0 && r != -ENOSPC && r != -EDQUOT)
-                return weir_dir_fail(err, r, store->path);
+                return weir_dir_fail(err, r, store->base.path);
         if (unlinkat(target->folder, target->file, 0) < 0)
                 return errno == ENOENT ? weir_dir_not_found(err, target->kind, target->name) :
                                          weir_dir_fail(err, -errno, target->path);
@@ -572,9 +572,10 @@ static int delete_locked(struct weir_store *store, struct target *target, struct
         return r < 0 ? weir_dir_fail(err, r, target->path) : 0;
 }
 
-int weir_store_delete(struct weir_store *store, enum weir_kind kind, const char *namespace_, const char *name,
-                      struct weir_err *err)
+int weir_dir_delete(struct weir_store *base, enum weir_kind kind, const char *namespace_, const char *name,
+                    struct weir_err *err)
 {
+        struct weir_dir *store = weir_dir(base);
         __attribute__((cleanup(target_clear))) struct target target = {
                 .kind = kind,
                 .namespace_ = namespace_,

@@ -13,20 +13,31 @@
 struct weir_err;
 struct weir_errs;
 struct weir_store;
+struct weir_strv;
 
 /**
  * weir_store_open() - open a store by its name
- * @spec:     "dir:PATH"; NULL means WEIR_STORE, then the default of DESIGN section 5
+ * @spec:     "dir:PATH", or "kubernetes[:CONTEXT]", of a kubeconfig or a pod's service account; NULL means WEIR_STORE,
+ *            then in a pod "kubernetes", then /var/lib/weir for root and $XDG_STATE_HOME/weir else
  * @writable: create the folder if it is missing (0700 for it, parents 0755)
  *
  * A dir: store that is missing and not @writable is empty, and is watched for its appearance.
  * Everything later goes through the descriptor of the folder opened here: renaming the path changes nothing.
+ * A kubernetes: store is described by files that are read here; nothing is sent yet.
  * Return: 0; -errno or WEIR_EINVALID with @err
  */
 WEIR_MUST int weir_store_open(const char *spec, bool writable, struct weir_store **ret_store, struct weir_err *err);
 void weir_store_close(struct weir_store *store);
 WEIR_DEFINE_CLEANUP(store, struct weir_store *, weir_store_close)
-const char *weir_store_path(const struct weir_store *store); /* absolute folder */
+const char *weir_store_path(const struct weir_store *store); /* for messages: absolute folder, "kubernetes:CONTEXT" */
+
+/* The namespace of what names none: "default", or that of the kubeconfig's context or the pod. Heap. */
+WEIR_MUST int weir_store_namespace(const char *spec, char **ret_namespace, struct weir_err *err);
+/* Adds the files and folders by which a workload could change what the store says, now or at the next start. */
+WEIR_MUST int weir_store_protect(const struct weir_store *store, struct weir_strv *paths);
+/* Whether a broken resource concerns itself alone: it allows nothing, the others hold. In a folder, which has one
+ * owner, a broken file keeps the whole of the last good policy instead. */
+bool weir_store_tolerant(const struct weir_store *store);
 
 /* Each writes one resource whole or not at all. @namespace_ of the resource must be set. @ret_revision: the store's
  * counter after. */
@@ -54,5 +65,8 @@ WEIR_MUST int weir_store_snapshot(struct weir_store *store, struct weir_resource
 
 /* Readable when something changed; -1 if the store cannot be watched. Starts watching at the first call. */
 WEIR_MUST int weir_store_watch_fd(struct weir_store *store);
-/* Drains the watch. true if the content may differ from the last snapshot. */
+/* Drains the watch; never waits. true if the content may differ from the last snapshot. */
 bool weir_store_changed(struct weir_store *store);
+/* Why the store cannot be followed at present, in one line: what the last snapshot said stays in force. NULL if all is
+ * well. To be asked after weir_store_changed(); valid until its next call. */
+const char *weir_store_trouble(struct weir_store *store);

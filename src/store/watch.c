@@ -47,7 +47,7 @@ static int watch_descriptor(const struct weir_watch *watch, int fd, const char *
         return wd < 0 ? -errno : wd;
 }
 
-void weir_watch_folder(struct weir_store *store, int fd)
+void weir_watch_folder(struct weir_dir *store, int fd)
 {
         int r;
 
@@ -66,7 +66,7 @@ static void forget_ancestor(struct weir_watch *watch)
         free(TAKE_PTR(watch->awaited));
 }
 
-void weir_watch_entered(struct weir_store *store)
+void weir_watch_entered(struct weir_dir *store)
 {
         struct weir_watch *watch = &store->watch;
 
@@ -104,7 +104,7 @@ static int watch_nearest(struct weir_watch *watch, const char *path, char **ret_
 }
 
 /* Until the same folder is found twice: what was made while its watch was being put up moves it further down. */
-void weir_watch_missing(struct weir_store *store)
+void weir_watch_missing(struct weir_dir *store)
 {
         struct weir_watch *watch = &store->watch;
 
@@ -114,7 +114,7 @@ void weir_watch_missing(struct weir_store *store)
                 char *awaited = NULL;
                 int wd;
 
-                wd = watch_nearest(watch, store->path, &awaited);
+                wd = watch_nearest(watch, store->base.path, &awaited);
                 if (wd < 0) {
                         free(awaited);
                         watch->error = wd;
@@ -130,7 +130,7 @@ void weir_watch_missing(struct weir_store *store)
         }
 }
 
-static bool is_removed(const struct weir_store *store)
+static bool is_removed(const struct weir_dir *store)
 {
         struct stat st;
 
@@ -138,7 +138,7 @@ static bool is_removed(const struct weir_store *store)
 }
 
 /* Whether an event may mean that the content changed. Temporary files, the lock and the counter do not. */
-static bool is_relevant(const struct weir_store *store, const struct inotify_event *event)
+static bool is_relevant(const struct weir_dir *store, const struct inotify_event *event)
 {
         const struct weir_watch *watch = &store->watch;
 
@@ -153,7 +153,7 @@ static bool is_relevant(const struct weir_store *store, const struct inotify_eve
         return event->len == 0 || (event->name[0] != '.' && !weir_streq(event->name, WEIR_DIR_REVISION));
 }
 
-static bool drain(struct weir_store *store)
+static bool drain(struct weir_dir *store)
 {
         alignas(struct inotify_event) char events[8192];
         bool relevant = false;
@@ -176,8 +176,9 @@ static bool drain(struct weir_store *store)
         }
 }
 
-int weir_store_watch_fd(struct weir_store *store)
+int weir_dir_watch_fd(struct weir_store *base)
 {
+        struct weir_dir *store = weir_dir(base);
         struct weir_errs errors = { 0 };
         char digest[WEIR_SHA256_STRLEN];
         int r;
@@ -193,8 +194,9 @@ int weir_store_watch_fd(struct weir_store *store)
         return r < 0 ? r : store->watch.fd;
 }
 
-bool weir_store_changed(struct weir_store *store)
+bool weir_dir_changed(struct weir_store *base)
 {
+        struct weir_dir *store = weir_dir(base);
         struct weir_errs errors = { 0 };
         char digest[WEIR_SHA256_STRLEN];
         bool relevant = true;
@@ -209,7 +211,7 @@ bool weir_store_changed(struct weir_store *store)
         return r < 0 || !weir_streq(digest, store->digest);
 }
 
-void weir_watch_close(struct weir_store *store)
+void weir_watch_close(struct weir_dir *store)
 {
         free(store->watch.awaited);
         weir_close_cleanup(&store->watch.fd);

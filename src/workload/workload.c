@@ -59,7 +59,8 @@ struct weir_workload {
         int watch_fd, rejected_fd;
         void (*notice)(void *context, bool problem, const char *text);
         void *context;
-        char *last_problem;
+        char *last_problem, *last_broken;
+        bool failed; /* the last attempt to take a policy */
 };
 
 static struct weir_policy *current_policy(void *context)
@@ -142,6 +143,20 @@ static void take_policy(struct weir_workload *w, struct weir_policy *policy)
         w->generation = weir_policy_generation(policy);
 }
 
+/* Resources that are broken but hurt no other. Each time they are others, they are told. */
+static int tell_broken(struct weir_workload *w, const struct weir_errs *errors)
+{
+        weir_auto_free char *text = weir_errs_format(errors);
+
+        if (!text)
+                return -ENOMEM;
+        if (w->notice && (!w->last_broken || !weir_streq(text, w->last_broken)))
+                w->notice(w->context, false, text);
+        free(w->last_broken);
+        w->last_broken = TAKE_PTR(text);
+        return 0;
+}
+
 /* The store's content as a snapshot. On failure @err holds one text that names every broken file. */
 static int compile_store(struct weir_workload *w, struct weir_policy **ret_policy, struct weir_err *err)
 {
@@ -150,6 +165,8 @@ static int compile_store(struct weir_workload *w, struct weir_policy **ret_polic
         int r;
 
         r = weir_store_snapshot(w->store, &resources, &errors);
+        if (r == WEIR_EINVALID && weir_store_tolerant(w->store))
+                r = tell_broken(w, &errors);
         if (r == 0)
                 r = compile(w, &resources, ret_policy, err);
         else if (errors.n > 0) {
@@ -183,15 +200,19 @@ static void on_store(void *context, uint64_t id, uint32_t events)
 
         (void)id;
         (void)events;
-        if (!weir_store_changed(w->store))
+        if (!weir_store_changed(w->store)) {
+                if (!w->failed)
+                        tell(w, weir_store_trouble(w->store));
                 return;
-        if (compile_store(w, &policy, &err) < 0) {
+        }
+        w->failed = compile_store(w, &policy, &err) < 0;
+        if (w->failed) {
                 weir_auto_free char *text = weir_err_format(&err);
 
                 tell(w, text ? text : "out of memory");
                 return;
         }
-        tell(w, NULL);
+        tell(w, weir_store_trouble(w->store));
         if (weir_streq(weir_policy_digest(policy), weir_policy_digest(w->policy))) {
                 weir_policy_unref(policy);
                 return;
@@ -427,6 +448,7 @@ void weir_workload_free(struct weir_workload *w)
         weir_timer_free(w->flush);
         weir_policy_unref(w->policy);
         free(w->last_problem);
+        free(w->last_broken);
         free(w->self);
         free(w->namespace_);
         free(w->name);

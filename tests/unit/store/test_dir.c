@@ -238,7 +238,7 @@ static void the_lock_is_waited_for_and_named(void **state)
         assert_int_equal(st.st_mode & 0777, 0200);
         fd = open(path, O_WRONLY | O_CLOEXEC);
         assert_int_equal(flock(fd, LOCK_EX), 0);
-        store->lock_wait_ms = 1;
+        weir_dir(store)->lock_wait_ms = 1;
         assert_int_equal(help_put(store, HELP_APPLY, "a", CIDR_B, NULL, &revision, &err), -EWOULDBLOCK);
         assert_string_equal(err.path, path);
         assert_non_null(strstr(err.text, "another command has been writing"));
@@ -283,8 +283,8 @@ static void a_wrong_spec_says_what_to_write(void **state)
         assert_spec("/x", "the store \"/x\" does not say of which kind it is: did you mean dir:/x?");
         assert_spec("a/b:c", "the store \"a/b:c\" does not say of which kind it is: did you mean dir:a/b:c?");
         assert_spec("dir:", "the store \"dir:\" names no folder: write dir:PATH");
-        assert_spec("etcd:x", "the store \"etcd:x\" is of no kind that is known: write dir:PATH");
-        assert_spec("kubernetes:", "the store \"kubernetes:\": this version has no kubernetes: stores, only dir:PATH");
+        assert_spec("etcd:x", "the store \"etcd:x\" is of no kind that is known: write dir:PATH or "
+                              "kubernetes[:CONTEXT]");
         assert_int_equal(setenv("WEIR_STORE", "/y", 1), 0);
         assert_spec(NULL, "the store \"/y\" does not say of which kind it is: did you mean dir:/y?");
         assert_int_equal(unsetenv("WEIR_STORE"), 0);
