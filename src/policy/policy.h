@@ -87,6 +87,12 @@ const struct weir_rule *weir_policy_rule(const struct weir_policy *policy, size_
 /* The one decision. O(address bits); never fails: what cannot be decided is denied. No allocation; any thread. */
 void weir_policy_match(const struct weir_policy *policy, const struct weir_query *query, struct weir_decision *ret);
 
+/* Whether a live flow to query->addr that dialled @addr and @port may go on: a rule allows it and still leads there, at
+ * any of its first @endpoints endpoints. @ret is the decision that does, or the denial. */
+bool weir_policy_still_allows(const struct weir_policy *policy, const struct weir_query *query,
+                              const struct weir_addr *addr, uint16_t port, uint32_t endpoints,
+                              struct weir_decision *ret);
+
 enum weir_dns_mode { WEIR_DNS_AUTO, WEIR_DNS_GATED, WEIR_DNS_OPEN, WEIR_DNS_OFF };
 /* What AUTO means under this policy: GATED, or OPEN where a usable rule is a CIDR. Others come back as they are. */
 enum weir_dns_mode weir_policy_dns_mode(const struct weir_policy *policy, enum weir_dns_mode mode);
