@@ -97,6 +97,7 @@ void record_format_json(const struct weir_record *record, struct weir_buf *buf)
         weir_json_string(&json, "workload", record->workload);
         put_count(&json, "pid", record->pid > 0, (uint64_t)record->pid);
         weir_json_string(&json, "command", record->command && record->command[0] ? record->command : NULL);
+        weir_json_string(&json, "cgroup", record->cgroup && record->cgroup[0] ? record->cgroup : NULL);
         weir_json_string(&json, "protocol", record->protocol);
         put_endpoint(&json, "destination", "port", record->has_destination, &record->destination, record->port);
         weir_json_string(&json, "name", record->name);
@@ -138,7 +139,10 @@ static bool is_denial(const struct weir_record *record)
 
 static enum class class_of(const struct weir_record *record) {
         switch (record->path){
-                case WEIR_PATH_DNS : return CLASS_NAME; case WEIR_PATH_KERNEL : return CLASS_PACKET;
+                case WEIR_PATH_DNS : return CLASS_NAME;
+                case WEIR_PATH_KERNEL : return record->protocol && strcmp(record->protocol, "tcp") == 0 ?
+                        CLASS_CONNECTION :
+                        CLASS_PACKET;
                 case WEIR_PATH_RELAY : case WEIR_PATH_HANDOFF : case WEIR_PATH_COUNT : break;
         }
 return CLASS_CONNECTION;
@@ -195,6 +199,11 @@ void weir_sink_record(struct weir_sink *sink, const struct weir_record *record)
                 return;
         if (!denials_print(&sink->denials, record, weir_time_ns(), sink->held && sink->held(sink->context)))
                 sink->counters.denials_suppressed++;
+}
+
+void weir_sink_lost(struct weir_sink *sink, uint64_t n)
+{
+        sink->counters.events_lost += n;
 }
 
 void weir_sink_opened(struct weir_sink *sink)
@@ -256,6 +265,9 @@ void weir_sink_print_stats(const struct weir_sink *sink, int fd)
         put_reasons(&buf, sink->denied_by_reason[CLASS_NAME]);
         weir_buf_printf(&buf, "\nweir: %" PRIu64 " other packets refused", c->rejected);
         put_reasons(&buf, sink->denied_by_reason[CLASS_PACKET]);
+        if (c->events_lost)
+                weir_buf_printf(&buf, "\nweir: %" PRIu64 " events lost: they came faster than they could be read",
+                                c->events_lost);
         if (c->records_dropped)
                 weir_buf_printf(&buf, "\nweir: %" PRIu64 " records dropped: the log could not take them",
                                 c->records_dropped);

@@ -20,6 +20,7 @@ struct weir_record {
         const char *workload; /* e.g. "run-4711" */
         pid_t pid;            /* 0 if not known; in the host's PID namespace */
         const char *command;  /* comm of the process; NULL if not known */
+        const char *cgroup;   /* the process's, below the root; NULL if not known */
         const char *protocol; /* "tcp", "udp", "icmp", "dns", or a number */
         bool has_destination;
         struct weir_addr destination; /* original destination */
@@ -57,6 +58,7 @@ struct weir_sink_options {
 struct weir_counters {
         uint64_t opened, closed, denied, dns_answered, dns_denied, rejected;
         uint64_t bytes_sent, bytes_received;
+        uint64_t events_lost;        /* the kernel could not keep them until they were read */
         uint64_t records_dropped;    /* the log could not take them */
         uint64_t denials_suppressed; /* same destination within a second */
         uint64_t by_reason[WEIR_REASON_COUNT];
@@ -66,6 +68,8 @@ WEIR_MUST int weir_sink_new(const struct weir_sink_options *options, struct weir
 void weir_sink_free(struct weir_sink *sink); /* flushes what a regular file takes at once */
 /* Never blocks: what the log cannot take at once is queued up to 1 MiB, then dropped and counted. */
 void weir_sink_record(struct weir_sink *sink, const struct weir_record *record);
+/* Counts what the kernel could not hand over: no record tells of it. */
+void weir_sink_lost(struct weir_sink *sink, uint64_t n);
 /* Counts a flow that began (its record comes at its end). */
 void weir_sink_opened(struct weir_sink *sink);
 void weir_sink_flush(struct weir_sink *sink); /* tries the queue again, and held lines if they may go now */

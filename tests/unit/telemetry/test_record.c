@@ -184,7 +184,8 @@ static void writes_json(void **state)
         assert_int_equal(strncmp(text, "{\"time\":\"20", 11), 0);
         assert_string_equal(
                 strstr(text, ",\"flow\""),
-                ",\"flow\":3,\"workload\":\"run-1\",\"pid\":4712,\"command\":\"curl\",\"protocol\":\"tcp\","
+                ",\"flow\":3,\"workload\":\"run-1\",\"pid\":4712,\"command\":\"curl\",\"cgroup\":null,\"protocol\":"
+                "\"tcp\","
                 "\"destination\":\"192.0.2.1\",\"port\":443,\"name\":null,\"dialled\":\"192.0.2.1\","
                 "\"dialled_port\":8443,\"verdict\":\"allow\",\"reason\":\"finished\",\"rule\":\"default/a\","
                 "\"nearest\":null,\"path\":\"relay\",\"bytes_sent\":10,\"bytes_received\":20,"
@@ -203,9 +204,9 @@ static void unknown_is_null_never_zero(void **state)
         (void)state;
         weir_sink_record(f.sink, &record);
         text = text_of(f.log);
-        assert_non_null(strstr(
-                text, "\"workload\":null,\"pid\":null,\"command\":null,\"protocol\":\"udp\",\"destination\":null,"
-                      "\"port\":null,"));
+        assert_non_null(strstr(text, "\"workload\":null,\"pid\":null,\"command\":null,\"cgroup\":null,\"protocol\":"
+                                     "\"udp\",\"destination\":null,"
+                                     "\"port\":null,"));
         assert_non_null(strstr(text, "\"bytes_sent\":null,\"bytes_received\":null,"));
         assert_non_null(strstr(text, "\"verdict\":\"deny\""));
         free(text);
