@@ -18,6 +18,7 @@
 
 struct weir_capture;
 struct weir_err;
+struct weir_policy;
 
 /* How a proxy is told from the workload beside it: by its cgroup, or by its user and a random mark on its sockets. AUTO
  * takes the cgroup if the kernel can tell it. */
@@ -34,6 +35,14 @@ struct weir_capture_options {
         /* For redirect: where the rules of `weir init` bring connections and queries. */
         uint16_t relay_port, dns_port;
         enum weir_exempt exempt;
+
+        /* For captures that judge in the kernel: what is in force before the command starts. */
+        struct weir_policy *policy;
+        const char *user;          /* whom the command becomes, by name or number; NULL: stay */
+        const uint16_t *published; /* ports of the command that this host may connect to */
+        size_t n_published;
+        bool audit;
+        const char *version; /* of Weir, for who finds the pins */
 };
 
 /* A datagram or packet that the boundary rejected. */
@@ -42,6 +51,25 @@ struct weir_rejected {
         uint8_t ip_protocol; /* IANA number */
         struct weir_addr source, destination;
         uint16_t source_port, port; /* 0 where the protocol has none */
+};
+
+/* What a boundary that judges by itself tells: a denial, or the end of a flow that it had let through. */
+struct weir_capture_event {
+        bool ended; /* else: denied */
+        bool audit; /* denied by policy, let through */
+        enum weir_ip_protocol protocol;
+        uint8_t ip_protocol;  /* IANA number */
+        bool has_destination; /* not where a socket was refused */
+        struct weir_addr destination, dialled;
+        uint16_t port, dialled_port;
+        enum weir_reason reason;
+        uint64_t generation; /* of the policy that decided */
+        uint32_t rule;       /* its number in that policy; UINT32_MAX: none */
+        pid_t pid;           /* 0: not known */
+        char command[16];
+        const char *cgroup; /* path below the root; NULL: not known. Lives until the next event */
+        uint64_t bytes_sent, bytes_received, duration_ns;
+        uint64_t lost; /* filled with -ENOBUFS alone: how many */
 };
 
 /* How the command ended, as waitpid(2) reports. @exec_errno is not 0 if it never started: ENOENT (127), EACCES and
@@ -90,6 +118,23 @@ struct weir_capture_ops {
         /* 1 and filled once the command ended; 0 not yet. Stops (WIFSTOPPED) are reported too, each once. */
         int (*wait_exit)(struct weir_capture *capture, struct weir_exit *ret);
 
+        /*
+         * Of captures that judge in the kernel; NULL elsewhere.
+         *
+         * set_policy() puts a snapshot in force, whole, and ends the flows that it does not allow. On failure the old
+         * one stays, and @err says why.
+         */
+        int (*set_policy)(struct weir_capture *capture, struct weir_policy *policy, struct weir_err *err);
+        /* Readable when events wait, and looked at once more WEIR_EVENTS_AGAIN_NS after the last one was read. */
+        int (*events_fd)(struct weir_capture *capture);
+        /* Next one: 1, or 0 when none waits, -ENOBUFS when some were lost (go on). */
+        int (*next_event)(struct weir_capture *capture, struct weir_capture_event *ret);
+        /* Where a connection that came to the relay from @from wanted to go; -ENOENT. */
+        int (*original_dst)(struct weir_capture *capture, const struct weir_addr *from, uint16_t port,
+                            struct weir_addr *ret_addr, uint16_t *ret_port);
+        /* Kills everything that is left inside and ends its flows; their events can still be read. */
+        void (*stop)(struct weir_capture *capture);
+
         /* Sends a signal to the command. */
         int (*kill)(struct weir_capture *capture, int signal);
 
@@ -97,6 +142,11 @@ struct weir_capture_ops {
         void (*free)(struct weir_capture *capture);
 };
 
+#define WEIR_EVENTS_AGAIN_NS UINT64_C(100000000)
+
 extern const struct weir_capture_ops weir_capture_sealed;
 /* A pod: no command is started, for the workload stands beside. See capture/redirect.h. */
 extern const struct weir_capture_ops weir_capture_redirect;
+extern const struct weir_capture_ops weir_capture_cgroup;
+/* Whether this process may use the cgroup capture: it is root, and the kernel lets it. */
+bool weir_cgroup_permitted(void);

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/fd.h"
 #include "base/strutil.h"
 #include "capture/masks.h"
 
@@ -157,6 +158,65 @@ static int mount_proc(struct weir_err *err)
         return WEIR_ELIMIT;
 }
 
+/* \040 and the like, as mountinfo writes what would end a word. */
+static void undo_escapes(char *text)
+{
+        char *to = text;
+
+        for (const char *at = text; *at; at++) {
+                if (at[0] == '\\' && at[1] >= '0' && at[1] <= '3' && at[2] && at[3]) {
+                        *to++ = (char)((at[1] - '0') << 6 | (at[2] - '0') << 3 | (at[3] - '0'));
+                        at += 3;
+                } else
+                        *to++ = *at;
+        }
+        *to = '\0';
+}
+
+/* Every mount of a file system by which the kernel is told what to do, wherever it is. */
+static int hold_mounts(struct weir_err *err)
+{
+        static const char *const held[] = { "cgroup", "cgroup2", "bpf", "sysfs", "debugfs", "tracefs", "securityfs" };
+        weir_auto_free char *text = NULL;
+        char *rest, *line;
+        size_t n;
+        int r = weir_file_slurp(AT_FDCWD, "/proc/self/mountinfo", 4 * 1024 * 1024, &text, &n);
+
+        if (r < 0)
+                return weir_err_set(err, r, "cannot read /proc/self/mountinfo: %s", strerror(-r));
+        for (rest = text; (line = strsep(&rest, "\n"));) {
+                char point[PATH_MAX], type[32];
+                const char *dash = strstr(line, " - ");
+
+                if (!dash || sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || sscanf(dash + 3, "%31s", type) != 1)
+                        continue;
+                undo_escapes(point);
+                for (size_t i = 0; i < WEIR_ARRAY_SIZE(held); i++)
+                        /* One that another is mounted over cannot be reached by anybody. */
+                        if (weir_streq(type, held[i]) && make_read_only(point) < 0 && errno != EINVAL &&
+                            errno != ENOENT)
+                                return fail(err, "hold", point);
+        }
+        return 0;
+}
+
+/*
+ * Root owns these files, with capabilities or without. A workload that could write them would leave its cgroup, or have
+ * the kernel start a program outside of it (core_pattern, hotplug).
+ */
+static int hold_kernel(struct weir_err *err)
+{
+        static const char *const held[] = { "/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus" };
+
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(held); i++) {
+                if (access(held[i], F_OK) < 0)
+                        continue;
+                if (bind_over_itself(held[i]) < 0 || make_read_only(held[i]) < 0)
+                        return fail(err, "hold", held[i]);
+        }
+        return hold_mounts(err);
+}
+
 int weir_mounts_setup(const struct weir_mounts *mounts, struct weir_err *err)
 {
         weir_auto_free char *here = getcwd(NULL, 0);
@@ -170,7 +230,9 @@ int weir_mounts_setup(const struct weir_mounts *mounts, struct weir_err *err)
                 if (r < 0)
                         return r;
         }
-        r = protect_all(mounts->protect, err);
+        r = mounts->hold_kernel ? hold_kernel(err) : 0;
+        if (r == 0)
+                r = protect_all(mounts->protect, err);
         if (r == 0)
                 r = weir_masks_setup(mounts->unix_paths, err);
         if (r < 0)

@@ -13,6 +13,7 @@ struct weir_mounts {
         const char *const *protect;    /* NULL-terminated */
         const char *const *unix_paths; /* NULL-terminated */
         bool own_pids;                 /* mount a /proc of the new PID namespace */
+        bool hold_kernel;              /* as root of the host: settings of the kernel and cgroups cannot be written */
 };
 
 /**

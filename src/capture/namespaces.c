@@ -83,7 +83,23 @@ static int forbidden(int error, struct weir_err *err)
         return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot make namespaces: %s", strerror(error));
 }
 
-pid_t weir_namespaces_clone(bool with_pids, int *ret_pidfd, struct weir_err *err)
+/* As root: no user namespace stands in the way, and its owner's capabilities are dropped later. */
+static pid_t clone_into(int cgroup, bool with_pids, int *ret_pidfd, struct weir_err *err)
+{
+        struct clone_args args = {
+                .flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_PIDFD | CLONE_INTO_CGROUP | (with_pids ? CLONE_NEWPID : 0),
+                .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+                .exit_signal = SIGCHLD,
+                .cgroup = (uint64_t)cgroup,
+        };
+        pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+
+        return pid < 0 ? weir_err_set(err, WEIR_EUNSUPPORTED, "cannot start a process in the cgroup: %s%s",
+                                      strerror(errno), errno == EPERM ? " (Weir needs CAP_SYS_ADMIN)" : "") :
+                         pid;
+}
+
+pid_t weir_namespaces_clone(bool with_pids, int cgroup, int *ret_pidfd, struct weir_err *err)
 {
         struct clone_args args = {
                 .flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_PIDFD |
@@ -91,8 +107,11 @@ pid_t weir_namespaces_clone(bool with_pids, int *ret_pidfd, struct weir_err *err
                 .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
                 .exit_signal = SIGCHLD,
         };
-        pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+        pid_t pid;
 
+        if (cgroup >= 0)
+                return clone_into(cgroup, with_pids, ret_pidfd, err);
+        pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
         /* Docker's old profiles answer clone3 with ENOSYS to have clone(2) tried, whose flags they can see. */
         if (pid < 0 && errno == ENOSYS)
                 pid = (pid_t)syscall(SYS_clone, (unsigned long)args.flags | SIGCHLD, NULL, ret_pidfd, NULL, 0UL);

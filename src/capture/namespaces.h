@@ -11,11 +11,12 @@ struct weir_err;
 
 /**
  * weir_namespaces_clone() - fork(2) into new user, mount, network and, if @with_pids, PID namespaces
+ * @cgroup: -1; or the cgroup that the child is born in, and then user and network stay the host's
  * @ret_pidfd: of the child, in the parent
  *
  * Return: the child's pid in the parent, 0 in the child; WEIR_EUNSUPPORTED with @err naming the setting that refuses
  */
-WEIR_MUST pid_t weir_namespaces_clone(bool with_pids, int *ret_pidfd, struct weir_err *err);
+WEIR_MUST pid_t weir_namespaces_clone(bool with_pids, int cgroup, int *ret_pidfd, struct weir_err *err);
 /* The child's uid and gid map to themselves, one each; setgroups is denied. Run by the parent. */
 WEIR_MUST int weir_namespaces_map(pid_t pid, struct weir_err *err);
 

@@ -32,6 +32,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/strutil.h"
+#include "capture/become.h"
 #include "capture/caps.h"
 #include "capture/descriptors.h"
 #include "capture/landlock.h"
@@ -77,13 +78,16 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
 {
         const struct weir_mounts mounts = { .protect = s->options->protect,
                                             .unix_paths = s->options->unix_paths,
-                                            .own_pids = s->own_pids };
+                                            .own_pids = s->own_pids,
+                                            .hold_kernel = s->place != NULL };
         weir_auto_free char *ruleset = NULL;
         struct weir_nft_ports ports = { 0 };
         struct weir_nft nft;
         bool ipv6 = weir_have_ipv6();
         int r, built;
 
+        if (s->place)
+                return weir_mounts_setup(&mounts, err);
         r = weir_netlink_setup(ipv6, err);
         if (r == 0)
                 r = weir_sockets_open(ipv6, fds, ret_n, &ports, err);
@@ -101,14 +105,14 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
         return built < 0 ? built : r;
 }
 
-static int close_door(struct weir_err *err)
+static int close_door(const struct weir_sandbox *s, struct weir_err *err)
 {
         weir_auto(seccomp) struct weir_seccomp *filter = NULL;
         int r;
 
         r = weir_seccomp_build(&filter, err);
         if (r == 0)
-                r = weir_caps_drop_all(err);
+                r = s->place ? weir_become(s->place->become, err) : weir_caps_drop_all(err);
         if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 r = weir_err_set(err, WEIR_EUNSUPPORTED, "cannot set no_new_privs: %s", strerror(errno));
         if (r < 0)
@@ -152,7 +156,7 @@ static void become_command(const struct weir_sandbox *s, const sigset_t *mask, i
         if (weir_descriptors_limit() < 0) {
                 (void)weir_err_set(&err, -errno, "cannot close inherited descriptors");
                 message.verb = WEIR_BOX_FAILED;
-        } else if (close_door(&err) < 0)
+        } else if (close_door(s, &err) < 0)
                 message.verb = WEIR_BOX_FAILED;
         else {
                 (void)execvp(s->options->argv[0], s->options->argv);

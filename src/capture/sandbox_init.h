@@ -6,13 +6,21 @@
 
 #include "capture/capture.h"
 
+struct weir_become;
 struct weir_strv;
+
+/* A sandbox whose network is the host's: the boundary stands on its cgroup. */
+struct weir_place {
+        int cgroup;
+        const struct weir_become *become;
+};
 
 struct weir_sandbox {
         const struct weir_capture_options *options;
         int events, service;               /* its ends, see protocol.h */
         bool own_pids;                     /* it is PID 1 of its own namespace */
         const struct weir_strv *listening; /* told if they can be reached; see reachable.h */
+        const struct weir_place *place;    /* NULL: sealed */
 };
 
 /* Never returns. The process ends when the command has ended or the supervisor is gone. */

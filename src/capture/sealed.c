@@ -32,6 +32,7 @@
 #include "capture/protocol.h"
 #include "capture/reachable.h"
 #include "capture/sandbox_init.h"
+#include "capture/sealed.h"
 
 /* How long a sandbox without a PID namespace may take to end its processes. */
 #define END_MS 5000
@@ -108,12 +109,12 @@ static int hear(struct weir_capture *c, struct weir_box_message *ret, struct wei
 }
 
 /* The parent's side of the building, up to the running command. */
-static int raise_sandbox(struct weir_capture *c, struct weir_err *err)
+static int raise_sandbox(struct weir_capture *c, const struct weir_place *place, struct weir_err *err)
 {
         struct weir_box_message message;
         int r;
 
-        r = weir_namespaces_map(c->init, err);
+        r = place ? 0 : weir_namespaces_map(c->init, err);
         if (r == 0)
                 r = say(c, WEIR_BOX_MAPPED, err);
         if (r == 0)
@@ -141,8 +142,8 @@ static int make_pairs(int events[2], int service[2], struct weir_err *err)
         return 0;
 }
 
-static int build(const struct weir_capture_options *options, bool own_pids, struct weir_capture **ret_capture,
-                 struct weir_err *err)
+static int build(const struct weir_capture_options *options, const struct weir_place *place, bool own_pids,
+                 struct weir_capture **ret_capture, struct weir_err *err)
 {
         weir_auto(capture) struct weir_capture *c = capture_new();
         struct weir_strv listening __attribute__((cleanup(weir_strv_clear))) = { 0 };
@@ -157,7 +158,7 @@ static int build(const struct weir_capture_options *options, bool own_pids, stru
         if (r == 0 && options->verbose && weir_reachable_list(&listening) < 0)
                 weir_strv_clear(&listening);
         if (r == 0) {
-                c->init = weir_namespaces_clone(own_pids, &c->pidfd, err);
+                c->init = weir_namespaces_clone(own_pids, place ? place->cgroup : -1, &c->pidfd, err);
                 r = c->init < 0 ? (int)c->init : 0;
         }
         if (r == 0 && c->init == 0) {
@@ -167,6 +168,7 @@ static int build(const struct weir_capture_options *options, bool own_pids, stru
                         .service = service[1],
                         .own_pids = own_pids,
                         .listening = &listening,
+                        .place = place,
                 };
 
                 (void)close(events[0]);
@@ -178,29 +180,35 @@ static int build(const struct weir_capture_options *options, bool own_pids, stru
         weir_close_cleanup(&events[1]);
         weir_close_cleanup(&service[1]);
         if (r == 0)
-                r = raise_sandbox(c, err);
+                r = raise_sandbox(c, place, err);
         if (r < 0)
                 return r;
         *ret_capture = TAKE_PTR(c);
         return 0;
 }
 
-static int sealed_start(const struct weir_capture_options *options, struct weir_capture **ret_capture,
-                        struct weir_err *err)
+int weir_sealed_start_in(const struct weir_capture_options *options, const struct weir_place *place,
+                         struct weir_capture **ret_capture, struct weir_err *err)
 {
         int r;
 
         r = weir_descriptors_check(err);
         if (r < 0)
                 return r;
-        r = build(options, true, ret_capture, err);
+        r = build(options, place, true, ret_capture, err);
         if (r != WEIR_ELIMIT)
                 return r < 0 ? weir_namespaces_explain(r, err) : r;
         /* Only /proc stood in the way: all else holds without a PID namespace. */
         weir_log(options->verbose ? WEIR_LOG_WARNING : WEIR_LOG_DEBUG, "%s; going on without a PID namespace",
                  err->text);
         *err = (struct weir_err){ 0 };
-        return build(options, false, ret_capture, err);
+        return build(options, place, false, ret_capture, err);
+}
+
+static int sealed_start(const struct weir_capture_options *options, struct weir_capture **ret_capture,
+                        struct weir_err *err)
+{
+        return weir_sealed_start_in(options, NULL, ret_capture, err);
 }
 
 static size_t sealed_take_listeners(struct weir_capture *c, int *ret_fds, size_t n)

@@ -214,17 +214,45 @@ static void on_exit_event(void *context, uint64_t id, uint32_t events)
         }
 }
 
+static bool in_kernel(const struct run *run)
+{
+        return run->options.capture == &weir_capture_cgroup;
+}
+
+/*
+ * Where the network is the host's, a published port is on the host's loopback already and is only let be; another
+ * number on the host needs a listener as elsewhere. @ports: WEIR_RUN_PUBLISH_MAX of them.
+ */
+static void publish_in_kernel(struct run *run, struct weir_workload_options *options, uint16_t *ports)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < run->options.n_publish; i++) {
+                const struct weir_publish publish = run->options.publish[i];
+
+                ports[i] = publish.inner_port;
+                if (publish.host_port != publish.inner_port)
+                        run->options.publish[n++] = publish;
+        }
+        options->capture_options.published = ports;
+        options->capture_options.n_published = run->options.n_publish;
+        options->n_publish = n;
+}
+
 static int start(struct run *run, struct weir_err *err)
 {
         weir_auto_free char *name = weir_asprintf("run-%d", (int)getpid());
         struct weir_workload_options options = {
                 .name = name,
                 .namespace_ = run->options.namespace_,
-                .capture = &weir_capture_sealed,
+                .capture = run->options.capture,
                 .capture_options = {
                         .argv = run->options.argv,
                         .signal_mask = &run->signal_mask,
                         .verbose = run->options.verbose,
+                        .user = run->options.user,
+                        .audit = run->options.audit,
+                        .version = WEIR_VERSION,
                 },
                 .store = run->options.files.n ? NULL : run->store,
                 .resources = run->options.files.n ? &run->resources : NULL,
@@ -236,8 +264,11 @@ static int start(struct run *run, struct weir_err *err)
                 .sink = run->sink,
                 .notice = notice,
         };
+        uint16_t ports[WEIR_RUN_PUBLISH_MAX];
         int r;
 
+        if (in_kernel(run))
+                publish_in_kernel(run, &options, ports);
         if (!name || weir_strv_terminate(&run->protect) < 0 || weir_strv_terminate(&run->options.unix_paths) < 0)
                 return weir_err_set(err, -ENOMEM, "out of memory");
         r = weir_signals_block(&run->signal_mask);
@@ -268,8 +299,8 @@ static void tell(const struct run *run)
                 [WEIR_DNS_AUTO] = "auto", [WEIR_DNS_GATED] = "gated", [WEIR_DNS_OPEN] = "open", [WEIR_DNS_OFF] = "off"
         };
 
-        weir_log(WEIR_LOG_INFO,
-                 "capture sealed, connections through the relay, dns %s, %zu rules from %s, policy %.12s",
+        weir_log(WEIR_LOG_INFO, "capture %s, connections %s, dns %s, %zu rules from %s, policy %.12s",
+                 run->options.capture->name, in_kernel(run) ? "judged in the kernel" : "through the relay",
                  modes[weir_policy_dns_mode(policy, run->options.dns)], weir_policy_n_rules(policy),
                  run->options.files.n ? "-f" : weir_store_path(run->store), weir_policy_digest(policy));
 }
@@ -305,11 +336,21 @@ static int exit_status(const struct run *run)
         return WEXITSTATUS(run->exit.status);
 }
 
+static void warn_of_root(const struct run *run)
+{
+        if (!in_kernel(run))
+                weir_log(WEIR_LOG_WARNING, "running as root: sealed is no boundary against root; use --user USER");
+        else if (!run->options.user)
+                weir_log(WEIR_LOG_WARNING, "the command stays root: its packets are held, but it can change files that "
+                                           "others run; use --user USER");
+}
+
 static int prepare(struct run *run, struct weir_err *err)
 {
         int r;
 
-        r = become_user(run->options.user, err);
+        /* The kernel's guards ask Weir to stay root; the command alone becomes the user. */
+        r = in_kernel(run) ? 0 : become_user(run->options.user, err);
         if (r == 0)
                 r = find_namespace(run, err);
         if (r == 0)
@@ -326,7 +367,7 @@ static int prepare(struct run *run, struct weir_err *err)
                         (void)weir_err_set(err, r, "cannot make an event loop: %s", strerror(-r));
         }
         if (r == 0 && geteuid() == 0 && !run->options.quiet)
-                weir_log(WEIR_LOG_WARNING, "running as root: sealed is no boundary against root; use --user USER");
+                warn_of_root(run);
         return r;
 }
 

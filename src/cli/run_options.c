@@ -90,6 +90,14 @@ enum weir_dns_mode weir_dns_mode_parse(const char *text)
         return WEIR_DNS_AUTO;
 }
 
+/* Sealed needs nothing and is the default. "auto" asks for the kernel's path where it is to be had. */
+static const struct weir_capture_ops *capture_of(const char *text)
+{
+        if (text && (weir_streq(text, "cgroup") || (weir_streq(text, "auto") && weir_cgroup_permitted())))
+                return &weir_capture_cgroup;
+        return &weir_capture_sealed;
+}
+
 static int fail(const char *text)
 {
         (void)fprintf(stderr, "Error: %s\n", text);
@@ -114,8 +122,6 @@ static int refuse(const struct weir_command_line *line, const struct values *v)
 {
         if (line->n_arguments == 0)
                 return weir_usage_error(line, "no command given");
-        if (v->capture && weir_streq(v->capture, "cgroup"))
-                return fail("this version has no cgroup capture; use --capture sealed");
         if (v->handoff && weir_streq(v->handoff, "require"))
                 return fail("this version has no socket handoff; leave --handoff out, and connections go through the "
                             "relay");
@@ -146,6 +152,7 @@ int weir_run_options_parse(int argc, char **argv, struct weir_run_options *ret)
         ret->store = v.store;
         ret->log = v.log;
         ret->user = v.user;
+        ret->capture = capture_of(v.capture);
         ret->dns = weir_dns_mode_parse(v.dns);
         ret->audit = v.audit;
         ret->stats = v.stats;

@@ -18,6 +18,7 @@ struct weir_run_options {
         const char *store;      /* NULL: the default */
         const char *log;        /* NULL: none */
         const char *user;       /* NULL: stay */
+        const struct weir_capture_ops *capture;
         enum weir_dns_mode dns;
         bool audit, stats, quiet, verbose;
         struct weir_publish publish[WEIR_RUN_PUBLISH_MAX];

@@ -74,8 +74,10 @@ static void take_outbound(struct weir_listener *listener, struct weir_flow *flow
         enum weir_reason reason;
         int r;
 
-        r = relay->sys->original_dst(flow->half[WEIR_DOWN].fd, weir_addr_is_v4(&flow->from), &flow->destination,
-                                     &flow->port);
+        r = relay->ops.original_dst ? relay->ops.original_dst(relay->context, &flow->from, flow->from_port,
+                                                              &flow->destination, &flow->port) :
+                                      relay->sys->original_dst(flow->half[WEIR_DOWN].fd, weir_addr_is_v4(&flow->from),
+                                                               &flow->destination, &flow->port);
         flow->has_destination = r == 0;
         if (r < 0 || is_own_address(listener, flow)) {
                 deny(flow, r == -ENOMEM || r == -ENOBUFS ? WEIR_REASON_LIMIT_MEMORY : WEIR_REASON_NOT_REDIRECTED);

@@ -23,6 +23,10 @@ struct weir_relay_ops {
          * 16 bytes */
         void (*owner)(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
                       pid_t *ret_pid, char *command);
+        /* Where the connection from this local address wanted to go; -ENOENT. NULL: the kernel's connection tracking
+         * knows (SO_ORIGINAL_DST). */
+        int (*original_dst)(void *context, const struct weir_addr *from, uint16_t port, struct weir_addr *ret_addr,
+                            uint16_t *ret_port);
 };
 
 struct weir_relay_options {

@@ -17,6 +17,7 @@
 #include "workload/workload.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -40,6 +41,9 @@
 /* Of what the boundary rejected, so that a flood cannot hold up the loop: the rest waits for the next turn. */
 #define REJECTED_PER_TURN 64
 /* How often a log that was full, or a terminal that was raw, is tried again. */
+#define EVENTS_PER_TURN 4096
+/* How many of a rule's endpoints are looked through, as in the kernel. */
+#define EVENT_ENDPOINTS 64
 #define FLUSH_NS (100 * WEIR_MS)
 
 struct weir_workload {
@@ -52,11 +56,11 @@ struct weir_workload {
         struct weir_policy *policy;
         struct weir_store *store;
         struct weir_sink *sink;
-        struct weir_timer *flush;
+        struct weir_timer *flush, *again;
         struct weir_addr *self;
         size_t n_self;
         uint64_t generation, flow_id;
-        int watch_fd, rejected_fd;
+        int watch_fd, rejected_fd, events_fd;
         void (*notice)(void *context, bool problem, const char *text);
         void *context;
         char *last_problem, *last_broken;
@@ -115,6 +119,23 @@ static const struct weir_relay_ops relay_ops = {
         .opened = opened,
         .record = hand_on,
         .owner = owner,
+};
+
+static int original_dst(void *context, const struct weir_addr *from, uint16_t port, struct weir_addr *ret_addr,
+                        uint16_t *ret_port)
+{
+        struct weir_workload *w = context;
+
+        return w->ops->original_dst(w->capture, from, port, ret_addr, ret_port);
+}
+
+/* Of a capture that rewrites destinations itself, so that no connection tracking knows of it. */
+static const struct weir_relay_ops rewritten_relay_ops = {
+        .policy = current_policy,
+        .opened = opened,
+        .record = hand_on,
+        .owner = owner,
+        .original_dst = original_dst,
 };
 
 static const struct weir_resolver_ops resolver_ops = {
@@ -212,11 +233,19 @@ static void on_store(void *context, uint64_t id, uint32_t events)
                 tell(w, text ? text : "out of memory");
                 return;
         }
-        tell(w, weir_store_trouble(w->store));
         if (weir_streq(weir_policy_digest(policy), weir_policy_digest(w->policy))) {
+                tell(w, weir_store_trouble(w->store));
                 weir_policy_unref(policy);
                 return;
         }
+        /* What the kernel does not take is not in force, so it is not the policy. */
+        w->failed = w->ops->set_policy && w->ops->set_policy(w->capture, policy, &err) < 0;
+        if (w->failed) {
+                tell(w, err.text);
+                weir_policy_unref(policy);
+                return;
+        }
+        tell(w, weir_store_trouble(w->store));
         take_policy(w, policy);
         weir_relay_policy_changed(w->relay);
         weir_resolver_policy_changed(w->resolver);
@@ -264,6 +293,114 @@ static void on_rejected(void *context, uint64_t id, uint32_t events)
         }
 }
 
+/*
+ * The end of a flow that the kernel let through. If another policy came after the one that did, it is asked: a flow
+ * that it does not allow was cut for it.
+ */
+static void explain_end(struct weir_workload *w, const struct weir_capture_event *event, struct weir_record *record)
+{
+        const struct weir_query query = { .protocol = WEIR_IP_TCP, .addr = event->destination, .port = event->port };
+        struct weir_decision decision;
+
+        record->verdict = WEIR_VERDICT_ALLOW;
+        record->has_bytes = true;
+        record->bytes_sent = event->bytes_sent;
+        record->bytes_received = event->bytes_received;
+        record->duration_ns = event->duration_ns;
+        record->has_dialled = true;
+        record->dialled = event->dialled;
+        record->dialled_port = event->dialled_port;
+        if (event->audit) {
+                record->verdict = WEIR_VERDICT_DENY;
+                record->reason = WEIR_REASON_AUDIT;
+                return;
+        }
+        if (event->generation == w->generation && event->rule < weir_policy_n_rules(w->policy)) {
+                record->rule = weir_policy_rule(w->policy, event->rule)->resource;
+                return;
+        }
+        if (weir_policy_still_allows(w->policy, &query, &event->dialled, event->dialled_port, EVENT_ENDPOINTS,
+                                     &decision))
+                record->rule = decision.rule->resource;
+        else {
+                record->verdict = WEIR_VERDICT_DENY;
+                record->reason = WEIR_REASON_POLICY_REVOKED;
+        }
+}
+
+static void record_event(struct weir_workload *w, const struct weir_capture_event *event)
+{
+        char nearest[256] = "", number[4];
+        struct weir_record record = {
+                .protocol = weir_ip_protocol_name(event->protocol),
+                .has_destination = event->has_destination,
+                .destination = event->destination,
+                .port = event->port,
+                .verdict = WEIR_VERDICT_DENY,
+                .reason = event->reason,
+                .path = WEIR_PATH_KERNEL,
+                .pid = event->pid,
+                .command = event->command[0] ? event->command : NULL,
+                .cgroup = event->cgroup,
+                .generation = event->generation,
+                .audit = event->audit,
+        };
+
+        if (event->protocol == WEIR_IP_OTHER) {
+                (void)snprintf(number, sizeof(number), "%u", event->ip_protocol);
+                record.protocol = number;
+        }
+        if (event->ended) {
+                weir_sink_opened(w->sink);
+                explain_end(w, event, &record);
+        } else if (event->protocol == WEIR_IP_TCP) {
+                const struct weir_query query = { .protocol = WEIR_IP_TCP,
+                                                  .addr = event->destination,
+                                                  .port = event->port };
+
+                weir_policy_nearest_text(w->policy, &query, nearest, sizeof(nearest));
+                record.nearest = nearest;
+        }
+        hand_on(w, &record);
+}
+
+/* Returns whether there was any. */
+static bool drain_events(struct weir_workload *w, unsigned most)
+{
+        struct weir_capture_event event;
+        bool any = false;
+
+        for (unsigned i = 0; i < most; i++) {
+                int r = w->ops->next_event(w->capture, &event);
+
+                if (r == -ENOBUFS) {
+                        weir_sink_lost(w->sink, event.lost);
+                        continue;
+                }
+                if (r <= 0)
+                        break;
+                any = true;
+                record_event(w, &event);
+        }
+        return any;
+}
+
+/* The kernel wakes nobody for the end of a flow that comes soon after another's: one more look finds it. */
+static void look_again(void *context)
+{
+        struct weir_workload *w = context;
+
+        if (drain_events(w, EVENTS_PER_TURN))
+                weir_timer_set(w->again, weir_loop_now(w->loop) + WEIR_EVENTS_AGAIN_NS);
+}
+
+static void on_events(void *context, uint64_t id, uint32_t events)
+{
+        (void)id;
+        (void)events;
+        look_again(context);
+}
+
 static uint32_t mark_of(const struct weir_workload *w)
 {
         return w->ops->mark ? w->ops->mark(w->capture) : 0;
@@ -280,7 +417,7 @@ static int start_relay(struct weir_workload *w, const struct weir_workload_optio
                 .owners = options->log_answers,
         };
 
-        return weir_relay_new(w->loop, &relay, &relay_ops, w, &w->relay);
+        return weir_relay_new(w->loop, &relay, w->ops->original_dst ? &rewritten_relay_ops : &relay_ops, w, &w->relay);
 }
 
 static int start_resolver(struct weir_workload *w, const struct weir_workload_options *options,
@@ -325,6 +462,12 @@ static int watch(struct weir_workload *w)
         w->rejected_fd = w->ops->rejected_fd(w->capture);
         if (w->rejected_fd >= 0) {
                 r = weir_loop_add(w->loop, w->rejected_fd, EPOLLIN, on_rejected, w, 0);
+                if (r < 0)
+                        return r;
+        }
+        w->events_fd = w->ops->events_fd ? w->ops->events_fd(w->capture) : -1;
+        if (w->events_fd >= 0) {
+                r = weir_loop_add(w->loop, w->events_fd, EPOLLIN, on_events, w, 0);
                 if (r < 0)
                         return r;
         }
@@ -376,8 +519,9 @@ static struct weir_workload *workload_new(struct weir_loop *loop, const struct w
         w->sink = options->sink;
         w->notice = options->notice;
         w->context = options->context;
-        w->watch_fd = w->rejected_fd = -1;
-        if (!w->name || !w->namespace_ || weir_timer_new(loop, on_flush, w, &w->flush) < 0) {
+        w->watch_fd = w->rejected_fd = w->events_fd = -1;
+        if (!w->name || !w->namespace_ || weir_timer_new(loop, on_flush, w, &w->flush) < 0 ||
+            weir_timer_new(loop, look_again, w, &w->again) < 0) {
                 weir_workload_free(w);
                 return NULL;
         }
@@ -390,9 +534,11 @@ static int start_behind_boundary(struct weir_workload *w, const struct weir_work
 {
         struct weir_addr upstreams[RESOLVERS_MAX];
         size_t n_upstreams = weir_host_resolvers(upstreams, RESOLVERS_MAX);
+        struct weir_capture_options capture = options->capture_options;
         int r;
 
-        r = w->ops->start(&options->capture_options, &w->capture, err);
+        capture.policy = w->policy;
+        r = w->ops->start(&capture, &w->capture, err);
         if (r < 0)
                 return r;
         r = start_relay(w, options);
@@ -443,9 +589,15 @@ void weir_workload_free(struct weir_workload *w)
         }
         weir_relay_free(w->relay);
         weir_resolver_free(w->resolver);
+        if (w->events_fd >= 0) {
+                w->ops->stop(w->capture);
+                (void)drain_events(w, UINT_MAX);
+                weir_loop_del(w->loop, w->events_fd);
+        }
         if (w->ops)
                 w->ops->free(w->capture);
         weir_timer_free(w->flush);
+        weir_timer_free(w->again);
         weir_policy_unref(w->policy);
         free(w->last_problem);
         free(w->last_broken);
