@@ -43,7 +43,7 @@
 /* Steps of a binary search: tables of up to 2^23 cells. */
 #define WEIR_BPF_STEPS 23
 /* How many endpoints of a rule are looked through to see whether a live flow still goes to one of them. */
-#define WEIR_BPF_ENDPOINTS_MAX 64
+#define WEIR_BPF_ENDPOINTS_MAX 32
 
 struct weir_bpf_cell {
         __u64 words[4];

@@ -272,35 +272,44 @@ static __always_inline int embedded(void *policy, const struct weir_bpf_header *
         return r || !two ? r : hidden(policy, header, second);
 }
 
-/* Where the rule leads: for a new flow any of its endpoints, for connections do not know of each other. */
-static __always_inline int lead(void *policy, __u32 first, __u32 n, const struct question *q, struct destination *ret)
+static __always_inline int same(const struct destination *a, const struct destination *b)
 {
-        __u32 turn;
+        return a->at.lo == b->at.lo && a->at.hi == b->at.hi && a->port == b->port;
+}
 
-        if (n == 0) {
-                *ret = q->to;
-                return !q->kept ||
-                       (q->to.at.hi == q->dial.at.hi && q->to.at.lo == q->dial.at.lo && q->to.port == q->dial.port);
-        }
-        turn = q->kept ? 0 : bpf_get_prandom_u32() % n;
+/* Whether the rule leads to where a live flow goes: to one of its first endpoints. */
+static __always_inline int still_leads(void *policy, __u32 first, __u32 n, const struct destination *dial)
+{
         for (__u32 i = 0; i < WEIR_BPF_ENDPOINTS_MAX; i++) {
-                struct weir_bpf_endpoint *endpoint;
+                struct weir_bpf_endpoint *at = i < n ? cell(policy, first + i) : NULL;
 
-                if (i >= n)
+                if (!at)
                         break;
-                endpoint = cell(policy, first + turn + i);
-                if (!endpoint)
-                        break;
-                ret->at.hi = endpoint->hi;
-                ret->at.lo = endpoint->lo;
-                ret->port = endpoint->port;
-                if (ret->port == 0) /* may not be dialled */
-                        return 0;
-                if (!q->kept ||
-                    (ret->at.hi == q->dial.at.hi && ret->at.lo == q->dial.at.lo && ret->port == q->dial.port))
+                /* One branch: the verifier follows each. */
+                if (((at->lo ^ dial->at.lo) | (at->hi ^ dial->at.hi) | (__u64)(at->port ^ dial->port)) == 0)
                         return 1;
         }
         return 0;
+}
+
+/* Where the rule leads: for a new flow any of its endpoints, for connections do not know of each other. */
+static __always_inline int lead(void *policy, __u32 first, __u32 n, const struct question *q, struct destination *ret)
+{
+        struct weir_bpf_endpoint *at;
+
+        *ret = q->kept ? q->dial : q->to;
+        if (n == 0)
+                return !q->kept || same(&q->to, &q->dial);
+        if (q->kept)
+                return still_leads(policy, first, n, &q->dial);
+        at = cell(policy, first + bpf_get_prandom_u32() % n);
+        /* Port 0: one that may not be dialled. */
+        if (!at || at->port == 0)
+                return 0;
+        ret->at.hi = at->hi;
+        ret->at.lo = at->lo;
+        ret->port = at->port;
+        return 1;
 }
 
 static __always_inline int is_published(void *policy, const struct weir_bpf_header *header, __u16 port)
@@ -357,15 +366,11 @@ static __always_inline int decide(void *policy, const struct weir_bpf_header *he
         return 0;
 }
 
-/* By the live policy. 1; 0 if there is none; STALE */
-__noinline int answer_once(const struct question *q, struct answer *a)
+static __always_inline int begin(void *policy, struct answer *a)
 {
-        void *policy = live_policy();
         struct weir_bpf_header *header = policy ? cell(policy, 0) : NULL;
         struct weir_bpf_doors *doors = policy ? cell(policy, 1) : NULL;
 
-        if (!q || !a)
-                return 0;
         *a = (struct answer){ .rule = WEIR_BPF_NO_RULE, .reason = REASON_INTERNAL };
         if (!header || !doors)
                 return 0;
@@ -375,6 +380,17 @@ __noinline int answer_once(const struct question *q, struct answer *a)
         a->dns_udp = doors->dns_udp;
         a->dns_tcp = doors->dns_tcp;
         a->relay = doors->relay;
+        return 1;
+}
+
+/* By the live policy. 1; 0 if there is none; STALE */
+__noinline int answer_once(const struct question *q, struct answer *a)
+{
+        void *policy = live_policy();
+        struct weir_bpf_header *header = policy ? cell(policy, 0) : NULL;
+
+        if (!q || !a || !begin(policy, a) || !header)
+                return 0;
         a->published = is_published(policy, header, q->from_port);
         return decide(policy, header, q, a) == STALE ? STALE : 1;
 }
@@ -396,6 +412,24 @@ __noinline int judge(const struct question *q, struct answer *a)
         }
         a->reason = REASON_INTERNAL;
         return 0;
+}
+
+/* For datagrams, which no rule can open: only whether the address is this host's. Return: as judge() */
+__noinline int locate(const struct address *to, struct answer *a)
+{
+        void *policy = live_policy();
+        struct weir_bpf_header *header = policy ? cell(policy, 0) : NULL;
+        struct weir_bpf_interval *at;
+        int i;
+
+        if (!to || !a || !begin(policy, a) || !header)
+                return 0;
+        i = search_builtin(header, to);
+        at = i < 0 ? NULL : cell(policy, (__u32)i);
+        if (at && at->bits)
+                a->builtin = (__u16)at->rule;
+        a->reason = REASON_REJECTED_UDP;
+        return 1;
 }
 
 /* An address of this host: whether the other end is the workload's own has to be seen. */
@@ -693,7 +727,7 @@ static __always_inline int to_datagram(struct bpf_sock_addr *ctx, int six, const
 
         count(sends ? WEIR_BPF_SAW_SENDMSG : WEIR_BPF_SAW_CONNECT);
         canonical(&q.to.at);
-        known = judge(&q, &a);
+        known = locate(&q.to.at, &a);
         if (!s || !known) {
                 tell_here(a.generation, &q.to, IPPROTO_UDP, REASON_INTERNAL);
                 return 0;
@@ -956,9 +990,9 @@ static __always_inline __u16 judge_tcp(struct __sk_buff *skb, struct weir_bpf_so
 static __always_inline __u16 judge_udp(struct __sk_buff *skb, struct weir_bpf_socket *s, const struct packet *p,
                                        struct answer *a)
 {
-        struct question q = { .to = p->to };
+        struct address to = p->to.at;
 
-        if (!judge(&q, a))
+        if (!locate(&to, a))
                 return REASON_INTERNAL;
         if (to_door(a, s, p)) {
                 if (s)

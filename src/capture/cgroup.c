@@ -242,10 +242,41 @@ static void tell(const struct weir_capture *c, const struct weir_capture_options
                         others);
 }
 
+struct completion {
+        struct weir_capture *capture;
+        const struct weir_capture_options *options;
+};
+
+/* The verifier takes its time, and so does the sandbox, on another processor. */
+static int complete(void *context, struct weir_err *err)
+{
+        const struct completion *completion = context;
+        struct weir_capture *c = completion->capture;
+        int r;
+
+        r = weir_gates_load(&c->gates, err);
+        if (r == 0)
+                r = weir_doors_open(&c->doors, err);
+        if (r == 0)
+                r = put_in_force(c, completion->options->policy, err);
+        if (r == 0)
+                r = weir_gates_attach(c->gates, c->group, err);
+        if (r == 0)
+                r = pin(c, completion->options, err);
+        if (r == 0)
+                r = open_ring(c, err);
+        if (r == 0)
+                tell(c, completion->options);
+        return r;
+}
+
 static int start_command(struct weir_capture *c, const struct weir_capture_options *options, struct weir_err *err)
 {
+        struct completion completion = { .capture = c, .options = options };
         struct weir_become become;
-        const struct weir_place place = { .cgroup = c->group, .become = &become };
+        const struct weir_place place = {
+                .cgroup = c->group, .become = &become, .complete = complete, .context = &completion
+        };
         int r;
 
         r = weir_become_find(options->user, &become, err);
@@ -263,23 +294,9 @@ static int cgroup_start(const struct weir_capture_options *options, struct weir_
         c->audit = options->audit;
         r = take_published(c, options, err);
         if (r == 0)
-                r = weir_gates_load(&c->gates, err);
-        if (r == 0)
                 r = make_group(c, err);
         if (r == 0)
-                r = weir_doors_open(&c->doors, err);
-        if (r == 0)
-                r = put_in_force(c, options->policy, err);
-        if (r == 0)
-                r = weir_gates_attach(c->gates, c->group, err);
-        if (r == 0)
-                r = pin(c, options, err);
-        if (r == 0)
-                r = open_ring(c, err);
-        if (r < 0)
-                return r;
-        tell(c, options);
-        r = start_command(c, options, err);
+                r = start_command(c, options, err);
         if (r < 0)
                 return r;
         *ret_capture = TAKE_PTR(c);

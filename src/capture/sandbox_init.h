@@ -7,12 +7,16 @@
 #include "capture/capture.h"
 
 struct weir_become;
+struct weir_err;
 struct weir_strv;
 
 /* A sandbox whose network is the host's: the boundary stands on its cgroup. */
 struct weir_place {
         int cgroup;
         const struct weir_become *become;
+        /* Completes the boundary while the sandbox is being built; before it is well, nothing of the command runs. */
+        int (*complete)(void *context, struct weir_err *err);
+        void *context;
 };
 
 struct weir_sandbox {

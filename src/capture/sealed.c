@@ -117,6 +117,8 @@ static int raise_sandbox(struct weir_capture *c, const struct weir_place *place,
         r = place ? 0 : weir_namespaces_map(c->init, err);
         if (r == 0)
                 r = say(c, WEIR_BOX_MAPPED, err);
+        if (r == 0 && place)
+                r = place->complete(place->context, err);
         if (r == 0)
                 r = hear(c, &message, err);
         if (r < 0)

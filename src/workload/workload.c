@@ -43,7 +43,7 @@
 /* How often a log that was full, or a terminal that was raw, is tried again. */
 #define EVENTS_PER_TURN 4096
 /* How many of a rule's endpoints are looked through, as in the kernel. */
-#define EVENT_ENDPOINTS 64
+#define EVENT_ENDPOINTS 32
 #define FLUSH_NS (100 * WEIR_MS)
 
 struct weir_workload {

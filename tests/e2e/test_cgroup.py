@@ -294,7 +294,7 @@ class CgroupRecords(CgroupCase):
         self.assertIn("500 connections allowed, 0 denied", done.stderr)
 
     def test_a_flood_of_denials_is_counted(self):
-        script = (f"import socket\nfor i in range(20000):\n    s = socket.socket()\n    try: s.connect(('{DENIED4}', 1 + i % 60000))\n"
+        script = (f"import socket\nfor i in range(20000):\n    s = socket.socket()\n    try: s.connect(('{DENIED4}', 100 + i))\n"
                   "    except PermissionError: pass\n    s.close()\n")
         done = self.weir_run("python3", "-c", script, options=["--stats"])
         counted = int(re.search(r"0 connections allowed, (\d+) denied", done.stderr).group(1))
