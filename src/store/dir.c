@@ -14,6 +14,9 @@
 #include "store/store.h"
 
 #define LOCK_WAIT_MS 10000
+#define ENTRY_BYTES_MAX sizeof(struct dirent64)
+#define LIST_BYTES ((size_t)64 * 1024)
+#define LIST_BYTES_MAX ((size_t)64 * 1024 * 1024) /* over WEIR_DIR_ENTRIES_MAX of the longest names */
 
 static const struct {
         int error;
@@ -203,30 +206,83 @@ static int compare_names(const void *a, const void *b)
         return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void close_dir(DIR **dir)
+static int add_entries(const char *bytes, size_t n, struct weir_strv *names)
 {
-        if (*dir)
-                (void)closedir(*dir);
+        int r = 0;
+
+        for (size_t at = 0; at < n && r == 0;) {
+                const struct dirent64 *entry = (const void *)(bytes + at);
+
+                if (entry->d_name[0] != '.')
+                        r = names->n < WEIR_DIR_ENTRIES_MAX ? weir_strv_add(names, entry->d_name) : -E2BIG;
+                at += entry->d_reclen;
+        }
+        return r;
+}
+
+/*
+ * Fills @bytes with what the folder holds, from its beginning. *ret_more: there was not enough room.
+ *
+ * A file that is replaced changes its place in the folder on some file systems (tmpfs, btrfs). One call is held apart
+ * from changes by the folder's lock, but between two calls a name can go from the part that is still to be read to the
+ * part that was read, and would be missing although it was there all the time. So room is made for all in one call;
+ * only a file system that gives less than there is room for (over a network) is taken as it comes.
+ */
+static int read_entries(int fd, char *bytes, size_t room, size_t *ret_n, bool *ret_more)
+{
+        ssize_t got = 1;
+        size_t n = 0;
+
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return -errno;
+        *ret_more = false;
+        while (got > 0) {
+                *ret_more = room - n < ENTRY_BYTES_MAX;
+                if (*ret_more)
+                        return 0;
+                got = getdents64(fd, bytes + n, room - n);
+                if (got < 0)
+                        return -errno;
+                n += (size_t)got;
+        }
+        *ret_n = n;
+        return 0;
+}
+
+/* Of sorted names. One that changed its place between two calls is there twice. */
+static void drop_twins(struct weir_strv *names)
+{
+        size_t n = 1;
+
+        for (size_t i = 1; i < names->n; i++)
+                if (weir_streq(names->items[i], names->items[n - 1]))
+                        free(names->items[i]);
+                else
+                        names->items[n++] = names->items[i];
+        names->n = n;
 }
 
 int weir_dir_list(int fd, struct weir_strv *names)
 {
         /* A descriptor of its own: the place in the folder belongs to the open file, which may be shared. */
         weir_auto_close int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        __attribute__((cleanup(close_dir))) DIR *dir = own < 0 ? NULL : fdopendir(own);
-        struct dirent *entry;
-        int r = 0;
+        bool more = true;
+        size_t n = 0;
+        int r = own < 0 ? -errno : 0;
 
-        if (!dir)
-                return -errno;
-        (void)TAKE_FD(own);
-        for (errno = 0; r == 0 && (entry = readdir(dir)); errno = 0)
-                if (entry->d_name[0] != '.')
-                        r = names->n < WEIR_DIR_ENTRIES_MAX ? weir_strv_add(names, entry->d_name) : -E2BIG;
-        if (r == 0)
-                r = -errno;
-        if (r == 0 && names->n > 0)
+        for (size_t room = LIST_BYTES; r == 0 && more; room *= 4) {
+                weir_auto_free char *bytes = room <= LIST_BYTES_MAX ? malloc(room) : NULL;
+
+                if (!bytes)
+                        return room <= LIST_BYTES_MAX ? -ENOMEM : -E2BIG;
+                r = read_entries(own, bytes, room, &n, &more);
+                if (r == 0 && !more)
+                        r = add_entries(bytes, n, names);
+        }
+        if (r == 0 && names->n > 0) {
                 qsort(names->items, names->n, sizeof(*names->items), compare_names);
+                drop_twins(names);
+        }
         return r;
 }
 
