@@ -302,7 +302,20 @@ static int publish_resource(const struct weir_dir *store, const struct target *t
         r = renameat2(store->fd, RESOURCE_TEMPORARY, target->folder, target->file, flags) < 0 ? -errno : 0;
         if (r == -EINVAL && flags)
                 r = renameat(store->fd, RESOURCE_TEMPORARY, target->folder, target->file) < 0 ? -errno : 0;
-        return r < 0 ? r : sync_folder(target->folder);
+        return r;
+}
+
+/* The change is made and seen by everybody; that the disk would not say it has it, is all there is to tell. */
+static int sync_change(const struct target *target, struct weir_err *err)
+{
+        int r = sync_folder(target->folder);
+
+        if (r == 0)
+                return 0;
+        if (err)
+                weir_dir_set_path(err, target->path);
+        return weir_err_set(err, r, "the change is in force, but the disk did not confirm it and may lose it: %s",
+                            strerror(-r));
 }
 
 static void remove_temporaries(const struct weir_dir *store)
@@ -441,7 +454,7 @@ static int put(struct weir_dir *store, struct target *target, const struct weir_
                 r = publish_resource(store, target);
         if (r == -EEXIST)
                 return already_exists(target, err);
-        return r < 0 ? weir_dir_fail(err, r, target->path) : 0;
+        return r < 0 ? weir_dir_fail(err, r, target->path) : sync_change(target, err);
 }
 
 /* Under the lock. */
@@ -568,8 +581,7 @@ static int delete_locked(struct weir_dir *store, struct target *target, struct w
         if (unlinkat(target->folder, target->file, 0) < 0)
                 return errno == ENOENT ? weir_dir_not_found(err, target->kind, target->name) :
                                          weir_dir_fail(err, -errno, target->path);
-        r = sync_folder(target->folder);
-        return r < 0 ? weir_dir_fail(err, r, target->path) : 0;
+        return sync_change(target, err);
 }
 
 int weir_dir_delete(struct weir_store *base, enum weir_kind kind, const char *namespace_, const char *name,

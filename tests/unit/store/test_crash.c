@@ -5,92 +5,19 @@
  */
 #include "help.h"
 
-#include <signal.h>
-#include <sys/ptrace.h>
-#include <sys/syscall.h>
-#include <sys/user.h>
+#include "trace.h"
 
-#ifndef PTRACE_GET_SYSCALL_INFO
-#define PTRACE_GET_SYSCALL_INFO 0x420e
-#endif
 #define STOPS_MAX 5000
 #define TRACE_MAX 64
 
-/* One stop in a system call, as PTRACE_GET_SYSCALL_INFO fills it; only the beginning is of interest. */
-struct stop {
-        uint8_t op; /* 1 at entry, 2 at exit */
-        uint8_t pad[3];
-        uint32_t arch;
-        uint64_t instruction_pointer, stack_pointer;
-        union {
-                uint64_t nr;
-                int64_t result;
-        };
-        uint64_t args[6];
-};
-
-typedef int victim(struct weir_store *store);
-
-static int do_apply(struct weir_store *store)
-{
-        uint64_t revision;
-
-        return help_put(store, HELP_APPLY, "a", CIDR_B, NULL, &revision, NULL);
-}
-
-static int do_create(struct weir_store *store)
-{
-        struct weir_resource *resource = help_resource("team", "b", CIDR_B, NULL);
-        uint64_t revision;
-        int r;
-
-        r = weir_store_create(store, resource, &revision, NULL);
-        weir_resource_unref(resource);
-        return r;
-}
-
-static int do_delete(struct weir_store *store)
-{
-        return weir_store_delete(store, WEIR_KIND_EXTERNAL_SERVICE, "default", "a", NULL);
-}
-
-/* The child stops itself when all is ready, so that only the write is stepped through. */
-static pid_t start(const char *folder, victim *run)
-{
-        pid_t pid = help_fork();
-        int status;
-
-        if (pid == 0) {
-                weir_auto(store) struct weir_store *store = help_open(folder, true);
-
-                assert_int_equal(ptrace(PTRACE_TRACEME, 0, NULL, NULL), 0);
-                (void)raise(SIGSTOP);
-                _exit(run(store) == 0 ? 0 : 9);
-        }
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFSTOPPED(status));
-        assert_int_equal(
-                ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(uintptr_t)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)),
-                0);
-        return pid;
-}
-
-/* To the next entry or exit of a system call. False when the child has ended. */
-static bool step(pid_t pid, int *ret_status)
-{
-        assert_int_equal(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
-        assert_int_equal(waitpid(pid, ret_status, 0), pid);
-        return WIFSTOPPED(*ret_status);
-}
-
 /* Kills after @stops stops. True if the child survived to its end. */
-static bool run_until(const char *folder, victim *run, unsigned stops)
+static bool run_until(const char *folder, trace_victim *run, unsigned stops)
 {
-        pid_t pid = start(folder, run);
+        pid_t pid = trace_start(folder, run, NULL);
         int status;
 
         for (unsigned i = 0; i < stops; i++)
-                if (!step(pid, &status)) {
+                if (!trace_step(pid, &status)) {
                         assert_true(WIFEXITED(status));
                         assert_int_equal(WEXITSTATUS(status), 0);
                         return true;
@@ -103,7 +30,7 @@ static bool run_until(const char *folder, victim *run, unsigned stops)
 struct outcome {
         const char *old_keys, *new_keys;
         const char *old_host, *new_host; /* of "a" */
-        victim *run;
+        trace_victim *run;
 };
 
 static bool is_either(const char *text, const char *old, const char *new)
@@ -168,7 +95,7 @@ static void crash_everywhere(const struct outcome *outcome)
 static void a_crash_while_replacing(void **state)
 {
         static const struct outcome outcome = {
-                "external-service/default/a ", "external-service/default/a ", CIDR_A, CIDR_B, do_apply,
+                "external-service/default/a ", "external-service/default/a ", CIDR_A, CIDR_B, trace_apply,
         };
 
         (void)state;
@@ -182,7 +109,7 @@ static void a_crash_while_creating_in_a_new_namespace(void **state)
                 "external-service/default/a external-service/team/b ",
                 CIDR_A,
                 CIDR_A,
-                do_create,
+                trace_create,
         };
 
         (void)state;
@@ -191,7 +118,7 @@ static void a_crash_while_creating_in_a_new_namespace(void **state)
 
 static void a_crash_while_deleting(void **state)
 {
-        static const struct outcome outcome = { "external-service/default/a ", "", CIDR_A, "", do_delete };
+        static const struct outcome outcome = { "external-service/default/a ", "", CIDR_A, "", trace_delete };
 
         (void)state;
         crash_everywhere(&outcome);
@@ -215,17 +142,16 @@ static char letter(uint64_t nr)
         }
 }
 
-static void trace(const char *folder, victim *run, char ret_trace[TRACE_MAX])
+static void trace(const char *folder, trace_victim *run, char ret_trace[TRACE_MAX])
 {
-        pid_t pid = start(folder, run);
+        pid_t pid = trace_start(folder, run, NULL);
         size_t n = 0;
         char pending = 0;
         int status;
 
-        while (step(pid, &status)) {
-                struct stop stop;
+        while (trace_step(pid, &status)) {
+                struct trace_stop stop = trace_look(pid);
 
-                assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(stop), &stop) > 0);
                 if (stop.op == 1)
                         pending = letter(stop.nr);
                 else if (stop.op == 2 && pending && stop.result == 0 && n < TRACE_MAX - 1)
@@ -245,11 +171,11 @@ static void what_is_renamed_was_synced_and_so_is_its_folder(void **state)
 
         (void)state;
         assert_int_equal(help_put(store, HELP_CREATE, "a", CIDR_A, NULL, &revision, NULL), 0);
-        trace(folder, do_apply, seen);
+        trace(folder, trace_apply, seen);
         assert_string_equal(seen, "ssrsrs");
-        trace(folder, do_create, seen);
+        trace(folder, trace_create, seen);
         assert_string_equal(seen, "ssmsrsrs");
-        trace(folder, do_delete, seen);
+        trace(folder, trace_delete, seen);
         assert_string_equal(seen, "srsus");
 }
 
@@ -266,11 +192,10 @@ static void a_file_made_by_hand_meanwhile_is_not_overwritten(void **state)
 
         (void)state;
         assert_int_equal(help_put(store, HELP_CREATE, "a", CIDR_A, NULL, &revision, NULL), 0);
-        pid = start(folder, do_create);
-        while (step(pid, &status)) {
-                struct stop stop;
+        pid = trace_start(folder, trace_create, NULL);
+        while (trace_step(pid, &status)) {
+                struct trace_stop stop = trace_look(pid);
 
-                assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(stop), &stop) > 0);
                 if (stop.op == 1 && letter(stop.nr) == 'r' && ++renames == 2)
                         help_write(folder, "external-service/team/b.yaml", "by hand");
         }
