@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/buf.h"
+#include "base/utf8.h"
 
 int weir_err_set(struct weir_err *err, int code, const char *format, ...)
 {
@@ -21,19 +23,43 @@ int weir_err_set(struct weir_err *err, int code, const char *format, ...)
         return code;
 }
 
+/* Files and what stands in them are anybody's: what does not show as itself would move a terminal or hide a word. */
+static void put_visible(struct weir_buf *buf, const char *text)
+{
+        size_t n = strlen(text), length;
+
+        for (size_t i = 0; i < n; i += length) {
+                const unsigned char *p = (const unsigned char *)text + i;
+                uint32_t cp = *p;
+
+                length = *p < 0x80 ? 1 : weir_utf8_decode(p, n - i, &cp);
+                if (length > 0 && weir_utf8_is_visible(cp)) {
+                        weir_buf_add(buf, p, length);
+                        continue;
+                }
+                if (length == 0 || cp < 0x80)
+                        weir_buf_printf(buf, "\\x%02x", *p);
+                else
+                        weir_buf_printf(buf, cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
+                length = length ? length : 1;
+        }
+}
+
 static void format_into(struct weir_buf *buf, const struct weir_err *err)
 {
         if (err->path[0]) {
-                weir_buf_puts(buf, err->path);
+                put_visible(buf, err->path);
                 if (err->line)
                         weir_buf_printf(buf, ":%u", err->line);
                 if (err->line && err->column)
                         weir_buf_printf(buf, ":%u", err->column);
                 weir_buf_puts(buf, ": ");
         }
-        if (err->field[0])
-                weir_buf_printf(buf, "%s: ", err->field);
-        weir_buf_puts(buf, err->text);
+        if (err->field[0]) {
+                put_visible(buf, err->field);
+                weir_buf_puts(buf, ": ");
+        }
+        put_visible(buf, err->text);
 }
 
 char *weir_err_format(const struct weir_err *err)

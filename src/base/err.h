@@ -36,7 +36,8 @@ struct weir_err {
 /* Fills @err (may be NULL) with code and text; location untouched. Returns @code, so: return weir_err_set(...). */
 int weir_err_set(struct weir_err *err, int code, const char *format, ...) WEIR_PRINTF(3, 4);
 
-/* "PATH:L:C: FIELD: TEXT", parts that are absent left out. Returns a heap string, NULL without memory. */
+/* "PATH:L:C: FIELD: TEXT", parts that are absent left out, and on one line: what does not show as itself is escaped.
+ * Returns a heap string, NULL without memory. */
 char *weir_err_format(const struct weir_err *err);
 
 /**

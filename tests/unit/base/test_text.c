@@ -47,6 +47,19 @@ static void errors_read_as_istio_prints_them(void **state)
         weir_errs_clear(&errs);
 }
 
+/* Files can hold anything, and errors quote them: no terminal obeys, no word hides, nothing breaks the line. */
+static void errors_show_what_they_quote(void **state)
+{
+        struct weir_err err = { .path = "a\nb",
+                                .field = "\x1b[2J",
+                                .text = "\xc2\x9b x\xe2\x80\xae \xf3\xa0\x80\x81 \xff \xc3\xa9" };
+        char *text = weir_err_format(&err);
+
+        (void)state;
+        assert_string_equal(text, "a\\x0ab: \\x1b[2J: \\u009b x\\u202e \\U000e0001 \\xff \xc3\xa9");
+        free(text);
+}
+
 static void lists_of_errors_are_bounded(void **state)
 {
         struct weir_errs errs = { .limit = 2 };
@@ -235,6 +248,7 @@ static void ages_read_as_kubectl_prints_them(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(errors_show_what_they_quote),
                 cmocka_unit_test(errors_read_as_istio_prints_them),
                 cmocka_unit_test(lists_of_errors_are_bounded),
                 cmocka_unit_test(json_escapes_everything_but_printable_ascii),
