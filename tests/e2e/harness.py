@@ -42,6 +42,10 @@ class LabCase(unittest.TestCase):
         self.canary_before = self.lab.canary()
 
     def tearDown(self):
+        for report in sorted(self.lab.reports.iterdir()):
+            text = report.read_text(errors="replace")
+            report.unlink()
+            self.fail(f"a sanitizer reports:\n{text}")
         if self.canary_must_be_silent:
             self.assertEqual(self.lab.canary() - self.canary_before, 0, "packets arrived at the canary")
 

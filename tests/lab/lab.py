@@ -113,6 +113,9 @@ class Lab:
         self.home = self.folder / "home"
         self.home.mkdir()
         os.chown(self.home, UID, UID)
+        self.reports = self.folder / "reports"
+        self.reports.mkdir()
+        self.reports.chmod(0o1777)
         self.web = self.folder / "web"
         self.web.mkdir()
         (self.web / "wiki").mkdir()
@@ -208,6 +211,9 @@ class Lab:
         env = {"PATH": f"{self.folder}:{PATH}", "HOME": str(self.home), "USER": "lab", "LOGNAME": "lab", "LANG": "C.UTF-8",
                "TERM": "dumb", "CURL_CA_BUNDLE": str(self.ca), "GIT_SSL_CAINFO": str(self.ca), "SSL_CERT_FILE": str(self.ca),
                "NODE_EXTRA_CA_CERTS": str(self.ca), "npm_config_cafile": str(self.ca), "PIP_CERT": str(self.ca), "WEIR_STORE": f"dir:{self.home}/store"}
+        # A sanitized weir writes what it finds here, wherever its standard error goes; see harness.py.
+        reports = f"log_path={self.folder}/reports/sanitizer:halt_on_error=1:print_stacktrace=1"
+        env |= {"ASAN_OPTIONS": reports, "UBSAN_OPTIONS": reports}
         env.update(more)
         return [f"{key}={value}" for key, value in env.items() if value is not None]
 

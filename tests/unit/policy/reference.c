@@ -141,6 +141,18 @@ static bool usable(const struct weir_resource *r, const struct weir_port *port)
                                                                   port->protocol == WEIR_PROTOCOL_MYSQL);
 }
 
+/* Whoever connects to no address connects to this host. */
+static struct weir_addr loopback_of(struct weir_addr addr)
+{
+        uint32_t v4;
+
+        if (v4_of(&addr, &v4) && v4 == 0)
+                addr = (struct weir_addr){ .bytes = { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
+        if (is(&addr, "::"))
+                addr.bytes[15] = 1;
+        return addr;
+}
+
 /* The turn-th endpoint that is an address. False if there is none. */
 static bool endpoint(const struct weir_resource *r, const struct weir_port *port, uint32_t turn,
                      struct weir_decision *ret)
@@ -156,7 +168,7 @@ static bool endpoint(const struct weir_resource *r, const struct weir_port *port
         for (size_t i = 0; i < r->n_endpoints; i++) {
                 if (weir_addr_parse(r->endpoints[i].address, &addr) < 0 || wanted-- > 0)
                         continue;
-                ret->addr = addr;
+                ret->addr = loopback_of(addr);
                 ret->port = port->target_port ? port->target_port : port->number;
                 for (size_t k = 0; k < r->endpoints[i].n_ports; k++)
                         if (weir_streq(r->endpoints[i].ports[k].name, port->name))
@@ -170,7 +182,7 @@ void reference_match(const struct weir_resources *resources, const struct weir_p
                      const struct weir_query *query, enum reference_fault fault, struct weir_decision *ret,
                      const char **ret_resource)
 {
-        struct weir_addr addr = query->addr;
+        struct weir_addr addr = loopback_of(query->addr);
         const struct weir_resource *best = NULL;
         char best_key[600] = "";
         int best_bits = -1, least;
@@ -180,10 +192,6 @@ void reference_match(const struct weir_resources *resources, const struct weir_p
         *ret_resource = NULL;
         if (query->protocol != WEIR_IP_TCP)
                 return;
-        if (v4_of(&addr, &v4) && v4 == 0)
-                addr = (struct weir_addr){ .bytes = { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
-        if (is(&addr, "::"))
-                addr.bytes[15] = 1;
         if (hides_builtin(&addr, options))
                 return;
         least = v4_of(&addr, &v4) ? builtin_v4(v4, options) : builtin_v6(&addr, options);

@@ -150,10 +150,8 @@ static void draw_endpoints(struct thing *t)
         for (size_t i = 0; i < t->r.n_endpoints; i++) {
                 struct weir_addr addr;
 
-                do
-                        draw_address(&addr);
-                while (strcmp(weir_addr_format(&addr, t->addresses[i]), "0.0.0.0") == 0 ||
-                       strcmp(t->addresses[i], "::") == 0);
+                draw_address(&addr);
+                (void)weir_addr_format(&addr, t->addresses[i]);
                 if (draw(6) == 0)
                         (void)snprintf(t->addresses[i], sizeof(t->addresses[i]), "unix:///run/x");
                 t->endpoint_ports[i][0] = (struct weir_endpoint_port){ names[draw(3)], (uint16_t)(7000 + i) };
@@ -439,18 +437,20 @@ static bool search(struct world *w, unsigned n, enum reference_fault fault, unsi
 
 static void ten_million_answers_agree(void **state)
 {
+        /* A tool that makes all slow by itself may ask for less. */
+        const char *fewer = getenv("WEIR_TEST_COMPARISONS");
+        unsigned n = fewer ? (unsigned)atoi(fewer) : COMPARISONS, allowed;
         static struct world w;
-        unsigned allowed;
 
         (void)state;
-        if (search(&w, COMPARISONS, FAULT_NONE, &allowed)) {
+        if (search(&w, n, FAULT_NONE, &allowed)) {
                 while (shrink_step(&w, FAULT_NONE))
                         ;
                 print_case(&w);
                 fail_msg("the code and the reference differ");
         }
-        print_message("%u of %u were allowed\n", allowed, COMPARISONS);
-        assert_true(allowed > COMPARISONS / 50);
+        print_message("%u of %u were allowed\n", allowed, n);
+        assert_true(n > 0 && allowed > n / 50);
 }
 
 static void a_planted_fault_is_found_and_shrunk(void **state)

@@ -45,9 +45,16 @@ static bool changes_something(const struct trace_stop *stop)
         }
 }
 
-/* The end of the program is no call that can fail. */
+/* The end of the program is no call that can fail. Nor can a sanitizer go on without the memory that it asks for. */
 static bool can_fail(const struct trace_stop *stop)
 {
+#ifdef __SANITIZE_ADDRESS__
+        const uint64_t memory[] = { SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_prctl, SYS_sigaltstack };
+
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(memory); i++)
+                if (stop->nr == memory[i])
+                        return false;
+#endif
         return stop->nr != SYS_exit_group && stop->nr != SYS_exit;
 }
 
