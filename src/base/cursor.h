@@ -21,7 +21,9 @@ struct weir_cursor {
 static inline struct weir_cursor weir_cursor(const void *bytes, size_t n)
 {
         const uint8_t *b = bytes;
-        return (struct weir_cursor){ .begin = b, .at = b, .end = b + n };
+
+        /* No bytes may be nowhere, and to nowhere nothing can be added. */
+        return (struct weir_cursor){ .begin = b, .at = b, .end = n > 0 ? b + n : b };
 }
 static inline size_t weir_cursor_left(const struct weir_cursor *c)
 {

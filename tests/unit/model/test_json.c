@@ -11,10 +11,10 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/strutil.h"
-#include "model/node.h"
 #include "model/resource.h"
 
-#include <jansson.h>
+#include "same_json.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -221,39 +221,6 @@ static void limits_hold(void **state)
 
 /* --- against jansson --- */
 
-static bool same(const struct weir_node *node, const json_t *json)
-{
-        const char *key;
-        json_t *value;
-        bool equal = true;
-
-        if (json_is_object(json)) {
-                equal = node->type == WEIR_NODE_MAPPING && node->n == json_object_size(json);
-                json_object_foreach((json_t *)(uintptr_t)json, key, value)
-                {
-                        size_t i = 0;
-
-                        while (equal && i < node->n && !weir_streq(node->items[2 * i]->text, key))
-                                i++;
-                        equal = equal && i < node->n && same(node->items[2 * i + 1], value);
-                }
-                return equal;
-        }
-        if (json_is_array(json)) {
-                equal = node->type == WEIR_NODE_SEQUENCE && node->n == json_array_size(json);
-                for (size_t i = 0; equal && i < node->n; i++)
-                        equal = same(node->items[i], json_array_get(json, i));
-                return equal;
-        }
-        if (node->type != WEIR_NODE_SCALAR || node->plain == json_is_string(json))
-                return false;
-        if (json_is_string(json))
-                return weir_streq(node->text, json_string_value(json));
-        if (json_is_number(json))
-                return strtod(node->text, NULL) == json_number_value(json);
-        return weir_streq(node->text, json_is_true(json) ? "true" : json_is_false(json) ? "false" : "null");
-}
-
 static uint32_t roll(uint32_t *seed, uint32_t n)
 {
         *seed = *seed * 1664525 + 1013904223;
@@ -297,7 +264,7 @@ static void another_reader_says_the_same(void **state)
                         right++;
                         assert_true(is_json);
                         read_all(&got, text.data, text.length);
-                        if (got.errors.n || got.n != 1 || !same(got.roots[0], json))
+                        if (got.errors.n || got.n != 1 || !is_same_json(got.roots[0], json))
                                 fail_msg("read otherwise: %s", text.data);
                         done(&got);
                 } else if (is_json) {
