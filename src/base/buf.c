@@ -106,6 +106,23 @@ void weir_buf_escape(struct weir_buf *buf, const char *bytes, size_t n)
         }
 }
 
+void weir_buf_escape_lines(struct weir_buf *buf, const char *text)
+{
+        const unsigned char *p = (const unsigned char *)text;
+
+        while (*p) {
+                uint32_t cp = *p;
+                size_t length = *p < 0x80 ? 1 : weir_utf8_decode(p, strnlen((const char *)p, 4), &cp);
+
+                if (length > 0 && (cp == '\n' || weir_utf8_is_visible(cp)))
+                        weir_buf_add(buf, (const char *)p, length);
+                else
+                        for (size_t i = 0; i < (length ? length : 1); i++)
+                                weir_buf_printf(buf, "\\x%02x", p[i]);
+                p += length ? length : 1;
+        }
+}
+
 /* One character of JSON text; returns how many bytes it used. */
 static size_t json_char(struct weir_buf *buf, const unsigned char *p, size_t n)
 {

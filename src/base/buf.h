@@ -30,6 +30,8 @@ static inline void weir_buf_cleanup(struct weir_buf *buf)
 
 /* Hostile text for people: every byte outside printable ASCII as \xNN, backslash doubled. */
 void weir_buf_escape(struct weir_buf *buf, const char *bytes, size_t n);
+/* Text of several lines for a terminal: newlines and visible characters stay, everything else becomes \xNN. */
+void weir_buf_escape_lines(struct weir_buf *buf, const char *text);
 
 /*
  * JSON, RFC 8259. The writer puts commas by itself. Every byte that is not printable ASCII is escaped:

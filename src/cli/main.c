@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* weir: the table of commands, and the way into them. */
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "cli/commands.h"
@@ -167,7 +170,21 @@ static int finish_output(int status)
         return status ? status : WEIR_EXIT_FAILED;
 }
 
+/* A descriptor that Weir opens must not become the command's standard input, output or error because there was none. */
+static bool have_standard_streams(void)
+{
+        for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+                if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+                    open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY) != fd)
+                        return false;
+        return true;
+}
+
 int main(int argc, char **argv)
 {
+        if (!have_standard_streams())
+                return WEIR_EXIT_FAILED; /* and nowhere to say why */
+        /* A caller that ignores SIGCHLD would keep Weir from seeing its own children end. */
+        (void)signal(SIGCHLD, SIG_DFL);
         return finish_output(dispatch(argc, argv));
 }

@@ -59,9 +59,7 @@ struct run {
 
 static int say(const struct weir_err *err)
 {
-        weir_auto_free char *text = weir_err_format(err);
-
-        (void)fprintf(stderr, "Error: %s\n", text ? text : "out of memory");
+        (void)weir_say_error(err);
         return EXIT_WEIR;
 }
 
@@ -80,6 +78,14 @@ static int find_namespace(struct run *run, struct weir_err *err)
         return 0;
 }
 
+/* A pipe, as from <(...), is read once and gone. */
+static bool is_regular(const char *path)
+{
+        struct stat st;
+
+        return !weir_streq(path, "-") && stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static int load_files(struct run *run, struct weir_err *err)
 {
         struct weir_errs errors = { 0 };
@@ -87,7 +93,7 @@ static int load_files(struct run *run, struct weir_err *err)
 
         for (size_t i = 0; i < run->options.files.n && r == 0; i++) {
                 r = weir_load_file(run->options.files.items[i], run->options.namespace_, &run->resources, &errors, err);
-                if (r == 0 && !weir_streq(run->options.files.items[i], "-"))
+                if (r == 0 && is_regular(run->options.files.items[i]))
                         r = weir_strv_add(&run->protect, run->options.files.items[i]);
         }
         if (errors.n > 0) {
@@ -96,6 +102,26 @@ static int load_files(struct run *run, struct weir_err *err)
                 r = weir_err_set(err, WEIR_EINVALID, "configuration is invalid: %s", text ? text : "out of memory");
         }
         weir_errs_clear(&errors);
+        return r;
+}
+
+/* The stores that a run without options will obey: the environment's and the one that needs no naming. What cannot be
+ * opened or made is of no use to the workload either. */
+static int protect_others(struct run *run)
+{
+        weir_auto_free char *standard = weir_store_standard();
+        const char *const specs[] = { getenv("WEIR_STORE"), standard };
+        int r = 0;
+
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(specs) && r == 0; i++) {
+                weir_auto(store) struct weir_store *store = NULL;
+                struct weir_err ignored = { 0 };
+
+                if (!specs[i] || !specs[i][0] || weir_store_open(specs[i], true, &store, &ignored) < 0)
+                        continue;
+                if (!run->store || !weir_streq(weir_store_path(store), weir_store_path(run->store)))
+                        r = weir_store_protect(store, &run->protect);
+        }
         return r;
 }
 
@@ -111,9 +137,11 @@ static int open_store(struct run *run, struct weir_err *err)
         r = weir_store_open(run->options.store, true, &run->store, err);
         if (r < 0)
                 r = weir_store_open(run->options.store, false, &run->store, run->options.files.n ? &ignored : err);
-        if (r < 0)
-                return run->options.files.n ? 0 : r;
-        r = weir_store_protect(run->store, &run->protect);
+        if (r < 0 && run->options.files.n == 0)
+                return r;
+        r = run->store ? weir_store_protect(run->store, &run->protect) : 0;
+        if (r == 0)
+                r = protect_others(run);
         return r < 0 ? weir_err_set(err, r, "out of memory") : 0;
 }
 

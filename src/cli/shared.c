@@ -18,27 +18,12 @@ void weir_common_options_cleanup(struct weir_common_options *options)
         weir_strv_clear(&options->files);
 }
 
-/* File names and values come from anywhere; a line for a person holds printable text only, but keeps the newlines of
- * lists. */
+/* File names and values come from anywhere. */
 static void say(const char *head, const char *text)
 {
         weir_auto(buf) struct weir_buf buf = { 0 };
 
-        for (const char *at = text; *at;) {
-                size_t n = strcspn(at, "\n");
-
-                for (size_t i = 0; i < n; i++) {
-                        if ((unsigned char)at[i] >= 0x20 && at[i] != 0x7f)
-                                weir_buf_putc(&buf, at[i]);
-                        else
-                                weir_buf_escape(&buf, at + i, 1);
-                }
-                at += n;
-                if (*at) {
-                        weir_buf_putc(&buf, '\n');
-                        at++;
-                }
-        }
+        weir_buf_escape_lines(&buf, text);
         /* What was printed before must stand before it, also where both go to one file. */
         (void)fflush(stdout);
         (void)fprintf(stderr, "%s: %s\n", head, buf.data && !buf.error ? buf.data : "");

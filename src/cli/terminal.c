@@ -8,9 +8,13 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* Job control, ends, and what programs use among themselves. SIGCHLD, SIGKILL and SIGSTOP are not for passing on. */
-static const int handled[] = {
-        SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT, SIGALRM, SIGWINCH,
+/*
+ * Not for passing on: what cannot be caught, what a process does to itself (faults, limits, timers), children, and what
+ * is ignored while the command runs. All else, SIGRTMIN to SIGRTMAX too, is what programs use among themselves.
+ */
+static const int own[] = {
+        SIGKILL, SIGSTOP, SIGCHLD, SIGSEGV, SIGBUS,    SIGFPE,  SIGILL,  SIGTRAP, SIGABRT,
+        SIGSYS,  SIGXCPU, SIGXFSZ, SIGPROF, SIGVTALRM, SIGPIPE, SIGTTIN, SIGTTOU,
 };
 
 void weir_terminal_open(struct weir_terminal *terminal)
@@ -40,9 +44,9 @@ static sigset_t handled_set(void)
 {
         sigset_t set;
 
-        (void)sigemptyset(&set);
-        for (size_t i = 0; i < WEIR_ARRAY_SIZE(handled); i++)
-                (void)sigaddset(&set, handled[i]);
+        (void)sigfillset(&set);
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(own); i++)
+                (void)sigdelset(&set, own[i]);
         return set;
 }
 

@@ -17,6 +17,7 @@
  * While the store is watched, each folder is watched before it is listed: what appears later is told by the watch,
  * what was there before is seen by the pass.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -205,11 +206,16 @@ int weir_dir_load(struct weir_dir *store, enum weir_kind kind, const char *names
         return r;
 }
 
+static bool ends_in(const char *file, const char *end)
+{
+        size_t n = strlen(file), length = strlen(end);
+
+        return n > length && weir_streq(file + n - length, end);
+}
+
 static bool has_suffix(const char *file)
 {
-        size_t n = strlen(file), suffix = strlen(WEIR_DIR_SUFFIX);
-
-        return n > suffix && weir_streq(file + n - suffix, WEIR_DIR_SUFFIX);
+        return ends_in(file, WEIR_DIR_SUFFIX);
 }
 
 /* Broken is not the end of a pass. */
@@ -223,6 +229,12 @@ static int pass_file(struct pass *pass, enum weir_kind kind, const char *namespa
         weir_auto(resource) struct weir_resource *resource = NULL;
         int r;
 
+        if (ends_in(file, ".yml")) {
+                weir_auto_free char *path = weir_asprintf("%s/%s/%s/%s", pass->store->base.path,
+                                                          weir_kind_info(kind)->type, namespace_, file);
+
+                return path ? go_on(add_text(pass, path, "is not read: a resource's file is called *.yaml")) : -ENOMEM;
+        }
         if (!has_suffix(file))
                 return 0;
         r = load(pass, kind, namespace_, file, folder, pass->list ? &resource : NULL);
@@ -291,6 +303,33 @@ static int check_spelling(struct pass *pass, const struct weir_kind_info *info)
         return 0;
 }
 
+/* A file of resources that lies in the store itself would be a rule that nobody reads, too. */
+static int check_strays(struct pass *pass)
+{
+        int fd = openat(pass->store->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        const struct dirent *entry;
+        int r = 0;
+
+        if (!dir) {
+                weir_close_cleanup(&fd);
+                return 0; /* not readable as a whole; what is read is opened by its name */
+        }
+        while (r == 0 && (entry = readdir(dir))) {
+                weir_auto_free char *path = NULL;
+
+                if (entry->d_name[0] == '.' || (!has_suffix(entry->d_name) && !ends_in(entry->d_name, ".yml")))
+                        continue;
+                path = weir_asprintf("%s/%s", pass->store->base.path, entry->d_name);
+                r = path ? go_on(add_text(pass, path,
+                                          "is not read where it lies: \"weir create -f\" puts its resources into the "
+                                          "store")) :
+                           -ENOMEM;
+        }
+        (void)closedir(dir);
+        return r;
+}
+
 static int pass_kind(struct pass *pass, enum weir_kind kind)
 {
         const struct weir_kind_info *info = weir_kind_info(kind);
@@ -332,6 +371,9 @@ static int pass_all(struct pass *pass)
         if (r < 0)
                 return go_on(add_error(pass, &err));
         weir_watch_entered(pass->store);
+        r = check_strays(pass);
+        if (r < 0)
+                return r;
         for (size_t kind = 0; kind < WEIR_KIND_COUNT; kind++) {
                 r = pass_kind(pass, (enum weir_kind)kind);
                 if (r < 0)

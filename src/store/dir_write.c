@@ -556,9 +556,31 @@ int weir_dir_apply(struct weir_store *base, const struct weir_resource *resource
         return write_resource(weir_dir(base), resource, WRITE_APPLY, ret_revision, ret_created, err);
 }
 
+/* Counts a removal. A full disk and a damaged counter keep nobody from taking a rule back: uncounted, it still gives no
+ * revision out twice. */
+static int count_removal(struct weir_dir *store, const struct target *target, struct weir_err *err)
+{
+        struct weir_err trouble = { 0 };
+        uint64_t revision = 0;
+        int r;
+
+        r = next_revision(store, target, &revision, &trouble);
+        if (r == WEIR_EINVALID || r == WEIR_ELIMIT)
+                return 0;
+        if (r < 0) {
+                *err = trouble;
+                return r;
+        }
+        r = write_revision(store, revision);
+        if (r == 0)
+                r = publish_revision(store);
+        if (r < 0)
+                remove_temporaries(store);
+        return r == 0 || r == -ENOSPC || r == -EDQUOT ? 0 : weir_dir_fail(err, r, store->base.path);
+}
+
 static int delete_locked(struct weir_dir *store, struct target *target, struct weir_err *err)
 {
-        uint64_t revision = 0;
         int r;
 
         r = find(store, target, err);
@@ -567,17 +589,9 @@ static int delete_locked(struct weir_dir *store, struct target *target, struct w
         /* A link at the resource's place is removed itself, not what it leads to. */
         if (r < 0 && !(r == -ELOOP && target->exists))
                 return r;
-        r = next_revision(store, target, &revision, err);
+        r = count_removal(store, target, err);
         if (r < 0)
                 return r;
-        r = write_revision(store, revision);
-        if (r == 0)
-                r = publish_revision(store);
-        if (r < 0)
-                remove_temporaries(store);
-        /* A full disk keeps nobody from taking a rule back. Uncounted, it still gives no revision out twice. */
-        if (r < 0 && r != -ENOSPC && r != -EDQUOT)
-                return weir_dir_fail(err, r, store->base.path);
         if (unlinkat(target->folder, target->file, 0) < 0)
                 return errno == ENOENT ? weir_dir_not_found(err, target->kind, target->name) :
                                          weir_dir_fail(err, -errno, target->path);

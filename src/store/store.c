@@ -123,6 +123,14 @@ int weir_store_open(const char *spec, bool writable, struct weir_store **ret_sto
         return r < 0 ? r : weir_dir_open(path, writable, ret_store, err);
 }
 
+char *weir_store_standard(void)
+{
+        weir_auto_free char *path = NULL;
+        struct weir_err ignored = { 0 };
+
+        return default_path(&path, &ignored) < 0 ? NULL : weir_asprintf("dir:%s", path);
+}
+
 int weir_store_namespace(const char *spec, char **ret_namespace, struct weir_err *err)
 {
         const char *context;

@@ -27,6 +27,8 @@ struct weir_strv;
  * Return: 0; -errno or WEIR_EINVALID with @err
  */
 WEIR_MUST int weir_store_open(const char *spec, bool writable, struct weir_store **ret_store, struct weir_err *err);
+/* The spec of the dir: store that is used where nothing names one, whatever the environment says; heap, or NULL. */
+char *weir_store_standard(void);
 void weir_store_close(struct weir_store *store);
 WEIR_DEFINE_CLEANUP(store, struct weir_store *, weir_store_close)
 const char *weir_store_path(const struct weir_store *store); /* for messages: absolute folder, "kubernetes:CONTEXT" */

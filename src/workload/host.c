@@ -26,6 +26,14 @@ static size_t count(const struct ifaddrs *list)
         return n;
 }
 
+/* A range of its own among the built-in ones. Other addresses of the loopback interface are the host's like any. */
+static bool is_loopback(const struct weir_addr *addr)
+{
+        static const struct weir_addr six = { .bytes = { [15] = 1 } };
+
+        return (weir_addr_is_v4(addr) && addr->bytes[12] == 127) || weir_addr_equal(addr, &six);
+}
+
 int weir_host_addresses(struct weir_addr **ret, size_t *ret_n)
 {
         struct ifaddrs *list;
@@ -38,13 +46,13 @@ int weir_host_addresses(struct weir_addr **ret, size_t *ret_n)
         for (const struct ifaddrs *i = list; addrs && i; i = i->ifa_next) {
                 uint16_t port;
 
-                /* Loopback is a range of its own among the built-in ones. */
-                if (!i->ifa_addr || i->ifa_flags & IFF_LOOPBACK)
+                if (!i->ifa_addr)
                         continue;
                 if (weir_addr_from_sockaddr(i->ifa_addr,
                                             i->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) :
                                                                                 sizeof(struct sockaddr_in6),
-                                            &addrs[n], &port) == 0)
+                                            &addrs[n], &port) == 0 &&
+                    !is_loopback(&addrs[n]))
                         n++;
         }
         freeifaddrs(list);

@@ -493,8 +493,11 @@ static int first_policy(struct weir_workload *w, const struct weir_workload_opti
                 /* Watch first, read second: a change in between is seen twice rather than never. */
                 r = weir_store_watch_fd(w->store);
                 if (r < 0)
-                        return weir_err_set(err, r, "cannot watch the store %s: %s", weir_store_path(w->store),
-                                            strerror(-r));
+                        return weir_err_set(err, r, "cannot watch the store %s: %s%s", weir_store_path(w->store),
+                                            strerror(-r),
+                                            r == -EMFILE ? " (raise fs.inotify.max_user_instances, or end what holds "
+                                                           "this user's)" :
+                                                           "");
                 w->watch_fd = r;
                 r = compile_store(w, &policy, err);
         } else

@@ -50,7 +50,7 @@ WEIR_MUST int weir_workload_start(struct weir_loop *loop, const struct weir_work
 void weir_workload_free(struct weir_workload *workload); /* kills what is left of the command */
 WEIR_DEFINE_CLEANUP(workload, struct weir_workload *, weir_workload_free)
 
-/* Addresses of this host, all interfaces but loopback, for weir_policy_options.self; heap, the caller frees. 0 or
+/* Addresses of this host on all interfaces, 127.0.0.0/8 and ::1 left out, for weir_policy_options.self; heap, the caller frees. 0 or
  * -errno. */
 WEIR_MUST int weir_host_addresses(struct weir_addr **ret, size_t *ret_n);
 

@@ -154,8 +154,37 @@ class Command(LabCase):
         self.assertEqual(done.stdout, "")
         self.assert_one_line(done, "user namespaces")
 
+    def test_started_without_streams_or_with_sigchld_ignored(self):
+        """By a daemon that closed its standard streams, or by a shell with trap "" CHLD."""
+        self.allow(WIKIPEDIA4 + "/32")
+        for redirection in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            with self.subTest(redirection):
+                out = self.lab.home / "out"
+                self.lab.run(["bash", "-c", f"weir run -- sh -c 'readlink /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2; echo ok >{out}' {redirection}"])
+                self.assertEqual(out.read_text(), "ok\n")
+                out.unlink()
+        script = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"
+        done = self.lab.run(["python3", "-c", script, "weir", "run", "--", *CODE, f"https://{WIKIPEDIA4}"])
+        self.assertEqual((done.returncode, done.stdout), (0, "200"), done.stderr)
+
+    def test_a_policy_from_a_pipe(self):
+        policy = self.lab.user_file("piped.yaml", external_service("piped", [WIKIPEDIA4 + "/32"]))
+        done = self.lab.run(["bash", "-c", f"weir run -f <(cat {policy}) -- {' '.join(map(repr, CODE))} https://{WIKIPEDIA4}"])
+        self.assertEqual(done.stdout, "200", done.stderr)
+
+    def test_names_of_files_cannot_move_the_terminal(self):
+        self.allow(WIKIPEDIA4 + "/32")
+        folder = self.lab.home / "store" / "external-service" / "default"
+        (folder / "\x1b]0;owned\x07\u009bx.yaml").write_text("kind: Foo\n")
+        for argv in (["run", "--", "true"], ["run", "-f", "\x1b[31mnope", "--", "true"], ["get", "externalservice"]):
+            done = self.lab.weir(argv)
+            self.assertNotEqual(done.returncode, 0)
+            for c in "\x1b\x07\u009b":
+                self.assertNotIn(c, done.stderr)
+            self.assertIn("\\x1b", done.stderr)
+
     def test_signals_sent_to_weir_reach_the_command(self):
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGPWR, signal.SIGRTMIN + 3):
             with self.subTest(number):
                 process = self.lab.start_weir(["run", "--", "bash", "-c",
                                                f"trap 'echo got it; exit 9' {int(number)}; echo ready; while :; do sleep 0.05; done"])

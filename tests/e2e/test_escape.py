@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways out, tried as the workload. Each probe first reaches the canary without Weir, then must not through it."""
 import os
+import shutil
 import socket
 import threading
 
@@ -142,6 +143,19 @@ class Escape(LabCase):
                 # What a second run obeys is what counts.
                 self.assertEqual(self.lab.weir(["run", "--", *CODE, f"https://{DENIED4}"]).stdout, "000")
         self.reaches_wikipedia()
+
+    def test_the_store_of_a_run_without_options_is_protected_in_any_run(self):
+        """With --store or WEIR_STORE another store is obeyed; the next run may obey this one."""
+        standard, evil = self.lab.home / ".local/state/weir", self.lab.user_file("evil.yaml", external_service("evil", [f"{DENIED4}/32"]))
+        self.addCleanup(shutil.rmtree, standard, ignore_errors=True)
+        for options in (["--store", f"dir:{self.lab.home}/other"], ["-f", evil]):
+            for write in ({}, {"WEIR_STORE": ""}):
+                with self.subTest(f"{options} {write}"):
+                    inner = ["env", *[f"{key}={value}" for key, value in write.items()], "weir", "apply", "-f", evil]
+                    done = self.lab.weir(["run", *options, "--", *inner])
+                    self.assertNotEqual(done.returncode, 0, done.stdout)
+                    self.assertIn("ead-only", done.stderr)
+        self.assertEqual(self.weir("get", "externalservice", "--store", f"dir:{standard}").stdout, "No resources found.\n")
 
     def test_a_store_that_does_not_exist_yet_cannot_be_made_from_inside(self):
         fresh = f"{self.lab.home}/not/yet"

@@ -151,6 +151,21 @@ class Story(LabCase):
         self.assertIn("200", shell.type("sleep 0.2; " + CURL + f" https://{WIKIPEDIA4}"))
         shell.end()
 
+    def test_an_address_of_the_host_on_loopback_is_the_hosts(self):
+        """A service address (anycast, keepalived) lies on lo, and is closed to a broad rule like any other of the host."""
+        vip = "198.35.26.99"
+        self.lab.ip(self.lab.app, "address", "add", vip + "/32", "dev", "lo")
+        self.addCleanup(self.lab.ip, self.lab.app, "address", "del", vip + "/32", "dev", "lo")
+        server = self.lab.start(["python3", "-m", "http.server", "--bind", vip, "8098"])
+        self.addCleanup(server.kill)
+        self.assertTrue(wait_until(lambda: self.lab.run([*CODE, f"http://{vip}:8098/"]).stdout == "200", 10))
+        self.allow("198.35.26.96/27", port=8098)
+        done = self.lab.weir(["run", "--", *CODE, f"http://{vip}:8098/"])
+        self.assertEqual(done.stdout, "000")
+        self.assert_denied(done.stderr, rf"tcp {vip}:8098")
+        self.allow(f"{vip}/32", port=8098)
+        self.assertEqual(self.weir_run(*CODE, f"http://{vip}:8098/").stdout, "200")
+
     def test_broad_rules_do_not_open_what_is_built_in(self):
         self.canary_must_be_silent = False  # a rule for everything opens the denied address too; not the metadata service
         self.allow("0.0.0.0/0", port=80)

@@ -64,11 +64,18 @@ static void what_lies_at_the_wrong_place_is_named(void **state)
         help_write(folder, "externalservices/default/a.yaml", "x");
         help_write(folder, "external-service/a.yaml", "x");
         help_write(folder, "external-service/Default/a.yaml", "x");
+        help_write(folder, "external-service/default/b.yml", "x");
+        help_write(folder, "c.yaml", "x");
+        help_write(folder, "d.yml", "x");
         keys = help_snapshot(store, &errors);
         assert_string_equal(keys, "external-service/default/good ");
         assert_non_null(strstr(
                 errors, "/externalservices: is not read: the folder for ExternalService is called external-service"));
         assert_non_null(strstr(errors, "/external-service/a.yaml: lies beside the namespaces"));
+        assert_non_null(
+                strstr(errors, "/external-service/default/b.yml: is not read: a resource's file is called *.yaml"));
+        assert_non_null(strstr(errors, "/c.yaml: is not read where it lies"));
+        assert_non_null(strstr(errors, "/d.yml: is not read where it lies"));
         assert_non_null(strstr(errors, "/external-service/Default: a namespace has no such name"));
 }
 
@@ -101,7 +108,6 @@ static void what_is_not_of_the_store_is_passed_over(void **state)
                 "external-service/default/a.yaml~",
                 "external-service/default/#a.yaml#",
                 "external-service/default/4913",
-                "external-service/default/a.yml",
                 "external-service/default/old/a.yaml",
                 "external-service/.git/a.yaml",
                 "external-service/default/.yaml",
@@ -153,6 +159,23 @@ static void a_broken_file_can_be_written_over_and_deleted(void **state)
         assert_int_equal(help_put(store, HELP_APPLY, "a", CIDR_A, NULL, &revision, &err), 0);
         assert_keys(store, "external-service/default/a ");
         help_write(folder, "external-service/default/a.yaml", "{");
+        assert_int_equal(weir_store_delete(store, WEIR_KIND_EXTERNAL_SERVICE, "default", "a", &err), 0);
+        assert_keys(store, "");
+}
+
+/* A full disk is the other thing that keeps nobody from taking a rule back. */
+static void a_damaged_counter_keeps_nobody_from_deleting(void **state)
+{
+        AUTO_FOLDER folder = help_folder();
+        weir_auto(store) struct weir_store *store = help_open(folder, true);
+        struct weir_err err = { 0 };
+        uint64_t revision;
+
+        (void)state;
+        assert_int_equal(help_put(store, HELP_CREATE, "a", CIDR_A, NULL, &revision, &err), 0);
+        help_write(folder, "revision", "x\n");
+        assert_int_equal(help_put(store, HELP_CREATE, "b", CIDR_A, NULL, &revision, &err), WEIR_EINVALID);
+        assert_non_null(strstr(err.text, "holds no number"));
         assert_int_equal(weir_store_delete(store, WEIR_KIND_EXTERNAL_SERVICE, "default", "a", &err), 0);
         assert_keys(store, "");
 }
@@ -513,6 +536,7 @@ int main(void)
                 cmocka_unit_test(what_is_not_of_the_store_is_passed_over),
                 cmocka_unit_test(a_file_made_by_hand_is_taken_over),
                 cmocka_unit_test(a_broken_file_can_be_written_over_and_deleted),
+                cmocka_unit_test(a_damaged_counter_keeps_nobody_from_deleting),
                 cmocka_unit_test(no_link_is_followed_to_read),
                 cmocka_unit_test(no_link_is_followed_to_write),
                 cmocka_unit_test(a_fifo_is_an_error),
