@@ -15,7 +15,7 @@
  *      first_port ..     struct weir_bpf_port        sorted by port: a table of intervals for each
  *      first_interval .. struct weir_bpf_interval    sorted by address within each port
  *      first_endpoint .. struct weir_bpf_endpoint    of STATIC rules
- *      first_publish ..  struct weir_bpf_port        local ports that this host's loopback may connect to
+ *      first_publish ..  struct weir_bpf_port        local ports that may be connected to
  *
  * An interval reaches from its address to that of the next one. Of the rules that cover an address, the longest prefix
  * alone decides (the compiler has laid nested prefixes side by side), so one binary search answers; no rule's interval
@@ -53,6 +53,7 @@ struct weir_bpf_cell {
 
 enum weir_bpf_flag {
         WEIR_BPF_AUDIT = 1, /* let denied TCP through, and say so; never to this host */
+        WEIR_BPF_SERVE = 2, /* published ports are for everybody, not for this host alone */
 };
 
 #define WEIR_BPF_FIRST_BUILTIN 2
@@ -102,7 +103,7 @@ enum weir_bpf_kind {
         WEIR_BPF_FLOW,      /* a rule allowed it */
         WEIR_BPF_AUDITED,   /* no rule did; --audit let it through */
         WEIR_BPF_INSIDE,    /* the other end is a socket of the same workload */
-        WEIR_BPF_PUBLISHED, /* this host connected in */
+        WEIR_BPF_PUBLISHED, /* somebody connected in, to a published port */
         WEIR_BPF_DNS,       /* brought to Weir's resolver */
         WEIR_BPF_RELAYED,   /* brought to Weir's relay, which keeps the record */
 };

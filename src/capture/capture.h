@@ -39,10 +39,11 @@ struct weir_capture_options {
         /* For captures that judge in the kernel: what is in force before the command starts. */
         struct weir_policy *policy;
         const char *user;          /* whom the command becomes, by name or number; NULL: stay */
-        const uint16_t *published; /* ports of the command that this host may connect to */
+        const uint16_t *published; /* ports of the command that this host may connect to; if attached, anybody */
         size_t n_published;
         bool audit;
         const char *version; /* of Weir, for who finds the pins */
+        const char *attach;  /* a cgroup that is there already, governed instead of a command; NULL: argv */
 };
 
 /* A datagram or packet that the boundary rejected. */
@@ -143,10 +144,13 @@ struct weir_capture_ops {
 };
 
 #define WEIR_EVENTS_AGAIN_NS UINT64_C(100000000)
+#define WEIR_PUBLISHED_MAX 64
 
 extern const struct weir_capture_ops weir_capture_sealed;
 /* A pod: no command is started, for the workload stands beside. See capture/redirect.h. */
 extern const struct weir_capture_ops weir_capture_redirect;
 extern const struct weir_capture_ops weir_capture_cgroup;
+/* Ends what weir_capture_cgroup left in force on a cgroup. -ENOENT: nothing; -EBUSY: a Weir drives it; with @err. */
+WEIR_MUST int weir_cgroup_detach(const char *name, struct weir_err *err);
 /* Whether this process may use the cgroup capture: it is root, and the kernel lets it. */
 bool weir_cgroup_permitted(void);

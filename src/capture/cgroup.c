@@ -38,6 +38,7 @@
 #include "bpf/shared.h"
 #include "capture/become.h"
 #include "capture/capture.h"
+#include "capture/cgroup.h"
 #include "capture/cgroup_doors.h"
 #include "capture/cgroup_flows.h"
 #include "capture/cgroup_gates.h"
@@ -50,29 +51,6 @@
 /* How long a group may take to be empty after everything in it was killed. */
 #define EMPTY_TRIES 500
 #define EMPTY_TRY_MS 10
-
-struct weir_capture {
-        struct weir_cgroup_root root;
-        char name[320]; /* of the group below the root */
-        int group;      /* its folder */
-        uint64_t id;
-        char pins_path[256], pins_name[24];
-        int pins; /* -1: nothing is pinned */
-        struct weir_gates *gates;
-        struct weir_doors doors;
-        uint16_t published[WEIR_BPF_PUBLISH_MAX];
-        size_t n_published;
-        bool audit, made_group, stopped;
-        uint64_t generation;
-        int diag;
-        struct ring_buffer *ring;
-        struct weir_bpf_event event; /* the last one read */
-        bool has_event;
-        uint64_t lost;    /* as counted so far */
-        char cgroup[512]; /* of the last event */
-        uint64_t cgroup_id;
-        struct weir_capture *box; /* of the sealed capture: driven by its operations alone */
-};
 
 static void remove_group(struct weir_capture *c)
 {
@@ -102,6 +80,7 @@ static void cgroup_free(struct weir_capture *c)
         weir_gates_free(c->gates);
         weir_doors_close(&c->doors);
         weir_close_cleanup(&c->diag);
+        weir_close_cleanup(&c->watch);
         weir_close_cleanup(&c->pins);
         weir_close_cleanup(&c->group);
         weir_cgroup_root_close(&c->root);
@@ -115,7 +94,7 @@ static struct weir_capture *capture_new(void)
 
         if (!c)
                 return NULL;
-        c->root.fd = c->group = c->pins = c->diag = -1;
+        c->root.fd = c->group = c->pins = c->diag = c->watch = -1;
         c->doors = (struct weir_doors){ .dns_udp = -1, .dns_tcp = -1, .relay = { -1, -1 } };
         return c;
 }
@@ -169,6 +148,7 @@ static int put_in_force(struct weir_capture *c, const struct weir_policy *policy
                 .published = c->published,
                 .n_published = c->n_published,
                 .audit = c->audit,
+                .serve = !c->made_group,
         };
         uint64_t generation = weir_policy_generation(policy);
         weir_auto_close int map = -1;
@@ -208,13 +188,14 @@ static int open_ring(struct weir_capture *c, struct weir_err *err)
         return 0;
 }
 
-/* Pins are for what outlives Weir, and by design nothing does: without a place for them the gates hold as well. */
+/* Pins are for what outlives Weir, and by design no command does: without a place for them its gates hold as well. */
 static int pin(struct weir_capture *c, const struct weir_capture_options *options, struct weir_err *err)
 {
         struct weir_err why = { 0 };
         int r;
 
-        c->pins = weir_pins_open(c->pins_path, sizeof(c->pins_path), &why);
+        if (c->pins < 0)
+                c->pins = weir_pins_open(c->pins_path, sizeof(c->pins_path), &why);
         if (c->pins < 0) {
                 weir_log(options->verbose ? WEIR_LOG_WARNING : WEIR_LOG_DEBUG, "nothing is pinned: %s", why.text);
                 return 0;
@@ -247,27 +228,33 @@ struct completion {
         const struct weir_capture_options *options;
 };
 
+int weir_cgroup_complete(struct weir_capture *c, const struct weir_capture_options *options, struct weir_err *err)
+{
+        int r = 0;
+
+        if (!c->gates)
+                r = weir_gates_load(&c->gates, err);
+        if (r == 0)
+                r = weir_doors_open(&c->doors, err);
+        if (r == 0)
+                r = put_in_force(c, options->policy, err);
+        if (r == 0)
+                r = weir_gates_attach(c->gates, c->group, err);
+        if (r == 0)
+                r = pin(c, options, err);
+        if (r == 0)
+                r = open_ring(c, err);
+        if (r == 0)
+                tell(c, options);
+        return r;
+}
+
 /* The verifier takes its time, and so does the sandbox, on another processor. */
 static int complete(void *context, struct weir_err *err)
 {
         const struct completion *completion = context;
-        struct weir_capture *c = completion->capture;
-        int r;
 
-        r = weir_gates_load(&c->gates, err);
-        if (r == 0)
-                r = weir_doors_open(&c->doors, err);
-        if (r == 0)
-                r = put_in_force(c, completion->options->policy, err);
-        if (r == 0)
-                r = weir_gates_attach(c->gates, c->group, err);
-        if (r == 0)
-                r = pin(c, completion->options, err);
-        if (r == 0)
-                r = open_ring(c, err);
-        if (r == 0)
-                tell(c, completion->options);
-        return r;
+        return weir_cgroup_complete(completion->capture, completion->options, err);
 }
 
 static int start_command(struct weir_capture *c, const struct weir_capture_options *options, struct weir_err *err)
@@ -294,8 +281,8 @@ static int cgroup_start(const struct weir_capture_options *options, struct weir_
         c->audit = options->audit;
         r = take_published(c, options, err);
         if (r == 0)
-                r = make_group(c, err);
-        if (r == 0)
+                r = options->attach ? weir_cgroup_attach(c, options, err) : make_group(c, err);
+        if (r == 0 && !options->attach)
                 r = start_command(c, options, err);
         if (r < 0)
                 return r;
@@ -489,21 +476,24 @@ static int cgroup_next_event(struct weir_capture *c, struct weir_capture_event *
 
 static int cgroup_exit_fd(struct weir_capture *c)
 {
-        return weir_capture_sealed.exit_fd(c->box);
+        return c->box ? weir_capture_sealed.exit_fd(c->box) : c->watch;
 }
 
 static int cgroup_wait_exit(struct weir_capture *c, struct weir_exit *ret)
 {
-        return weir_capture_sealed.wait_exit(c->box, ret);
+        return c->box ? weir_capture_sealed.wait_exit(c->box, ret) : weir_cgroup_ended(c, ret);
 }
 
 static int cgroup_kill(struct weir_capture *c, int signal)
 {
-        return weir_capture_sealed.kill(c->box, signal);
+        return c->box ? weir_capture_sealed.kill(c->box, signal) : -ESRCH;
 }
 
 static void cgroup_stop(struct weir_capture *c)
 {
+        /* What is attached goes on under its last policy. */
+        if (!c->made_group)
+                return;
         weir_capture_sealed.free(c->box);
         c->box = NULL;
         weir_cgroup_kill(c->group);

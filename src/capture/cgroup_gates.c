@@ -253,6 +253,23 @@ static int adopt_links(struct weir_gates *gates, const char *folder, uint64_t cg
         return 0;
 }
 
+static int busy(const struct weir_bpf_about *about, struct weir_err *err)
+{
+        if (about->pid == (uint32_t)getpid() || !about->pid_started ||
+            start_of((pid_t)about->pid) != about->pid_started)
+                return 0;
+        return weir_err_set(err, -EBUSY, "the cgroup is governed by Weir's process %u: end that first", about->pid);
+}
+
+int weir_gates_busy(const char *pins_path, const char *name, struct weir_err *err)
+{
+        struct weir_bpf_about about;
+        char folder[FOLDER_MAX];
+
+        (void)snprintf(folder, sizeof(folder), "%s/%s", pins_path, name);
+        return read_about(folder, &about) < 0 ? 0 : busy(&about, err);
+}
+
 int weir_gates_adopt(int pins, const char *pins_path, const char *name, uint64_t cgroup, struct weir_gates **ret_gates,
                      struct weir_err *err)
 {
@@ -269,8 +286,9 @@ int weir_gates_adopt(int pins, const char *pins_path, const char *name, uint64_t
         if (r < 0)
                 return weir_err_set(err, WEIR_EINVALID,
                                     "%s holds no pins of Weir's; remove it if nothing is governed by it", folder);
-        if (about.pid_started && start_of((pid_t)about.pid) == about.pid_started && about.pid != (uint32_t)getpid())
-                return weir_err_set(err, -EBUSY, "the cgroup is governed by Weir's process %u already", about.pid);
+        r = busy(&about, err);
+        if (r < 0)
+                return r;
         if (about.cgroup != cgroup)
                 return 0;
         gates = gates_new();
@@ -339,9 +357,9 @@ static int pin_one(int fd, const char *folder, const char *name)
                 return 0;
         if (errno != EEXIST)
                 return -errno;
-        (void)snprintf(fresh, sizeof(fresh), "%s/%s.new", folder, name);
+        (void)snprintf(fresh, sizeof(fresh), "%s/%s_new", folder, name);
         (void)unlink(fresh);
-        /* The BPF file system knows no exchange: for this moment the pin is there twice, never not at all. */
+        /* For this moment the pin is there twice, never not at all. Names there have no dots. */
         if (bpf_obj_pin(fd, fresh) < 0 || rename(fresh, path) < 0)
                 return -errno;
         return 0;

@@ -26,6 +26,9 @@ WEIR_MUST int weir_gates_load(struct weir_gates **ret_gates, struct weir_err *er
 WEIR_MUST int weir_gates_adopt(int pins, const char *pins_path, const char *name, uint64_t cgroup,
                                struct weir_gates **ret_gates, struct weir_err *err);
 
+/* 0; -EBUSY with @err where a Weir that lives drives what is pinned as @name. */
+WEIR_MUST int weir_gates_busy(const char *pins_path, const char *name, struct weir_err *err);
+
 /* Attaches every program to the cgroup: a link that was adopted is updated in place, without a moment between. */
 WEIR_MUST int weir_gates_attach(struct weir_gates *gates, int cgroup, struct weir_err *err);
 /* Pins links and maps below @pins as @name. Only then do they outlive this process. */

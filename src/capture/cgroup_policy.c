@@ -135,7 +135,7 @@ static void fill(union cell *cells, const struct plan *plan, const struct weir_p
 {
         cells[0].header = (struct weir_bpf_header){
                 .generation = generation,
-                .flags = doors->audit ? WEIR_BPF_AUDIT : 0,
+                .flags = (doors->audit ? WEIR_BPF_AUDIT : 0U) | (doors->serve ? WEIR_BPF_SERVE : 0U),
                 .n_builtins = (uint16_t)flat->n_builtins,
                 .n_publish = (uint16_t)doors->n_published,
                 .first_port = (uint32_t)plan->ports,

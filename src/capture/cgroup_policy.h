@@ -17,7 +17,7 @@ struct weir_cgroup_doors {
         uint32_t mark;
         const uint16_t *published; /* sorted */
         size_t n_published;        /* WEIR_BPF_PUBLISH_MAX at most */
-        bool audit;
+        bool audit, serve;         /* WEIR_BPF_AUDIT, WEIR_BPF_SERVE */
 };
 
 /**

@@ -35,6 +35,8 @@ extern const struct weir_command weir_commands[];               /* ends with a r
 const struct weir_command *weir_command_find(const char *name); /* NULL if there is none */
 
 int cmd_run(int argc, char **argv);
+int cmd_attach(int argc, char **argv);
+int cmd_detach(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_replace(int argc, char **argv);
 int cmd_apply(int argc, char **argv);
@@ -52,6 +54,7 @@ int cmd_completion(int argc, char **argv);
 
 /* The tables stand beside the functions that use them. */
 extern const struct weir_option weir_run_option_table[];
+extern const struct weir_option weir_attach_option_table[];
 extern const struct weir_option weir_write_option_table[]; /* create, replace, apply */
 extern const struct weir_option weir_get_option_table[];
 extern const struct weir_option weir_delete_option_table[];

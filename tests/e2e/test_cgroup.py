@@ -458,3 +458,227 @@ class CgroupHooks(CgroupCase):
         self.assertIn("PermissionError", self.probe(PROBES["tcp"][0], child).stdout)
         self.assertEqual(self.lab.packets(TOOLS4), before)
         self.assertEqual(self.probe(PROBES["allowed"][0], child).stdout, "")
+
+
+# A service: for each line of input a connection of its own.
+SERVICE = """
+import os, socket, sys
+os.write(int(sys.argv[1]), b"0")
+early = socket.create_connection((sys.argv[2], int(sys.argv[3])), 10) if sys.argv[4:] else None
+print("up", flush=True)
+for line in sys.stdin:
+    host, port = line.split()
+    try:
+        with socket.create_connection((host, int(port)), 5) as s:
+            s.sendall(b"x")
+            print("answered" if s.recv(1) == b"x" else "closed", flush=True)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+"""
+
+
+HAMMER = """
+import os, socket, sys
+os.write(int(sys.argv[1]), b"0")
+print("up", flush=True)
+while True:
+    with socket.socket() as s:
+        s.settimeout(0.2)
+        try:
+            s.connect((sys.argv[2], 443))
+        except OSError:
+            pass
+"""
+
+
+class CgroupAttach(CgroupCase):
+    """A cgroup that is there already: gates that outlive Weir, and the next Weir that takes over."""
+
+    def setUp(self):
+        super().setUp()
+        self.unit = self.group / self.id().rpartition(".")[2][:40]
+        self.unit.mkdir()
+        self.name = str(self.unit.relative_to(CGROUPS[0]))
+        self.running = []
+
+    def tearDown(self):
+        for attached in self.running:
+            attached.kill()
+            attached.wait(20)
+        self.lab.run(self.root([self.lab.binary, "detach", self.name]), as_root=True)
+        (self.unit / "cgroup.kill").write_text("1")
+        self.assertTrue(wait_until(lambda: self.rmdir(self.unit), 5))
+        super().tearDown()
+
+    def attach(self, *options, binary=None):
+        attached = self.lab.start(self.root([binary or self.lab.binary, "attach", *options, self.name]), as_root=True)
+        self.running.append(attached)
+        line = attached.stdout.readline()
+        self.assertEqual(line, f"Attached to cgroup: {self.name}\n", attached.stderr.read() if not line else "")
+        return attached
+
+    def service(self, *early):
+        with open(self.unit / "cgroup.procs", "wb", buffering=0) as procs:
+            service = self.lab.start(["python3", "-c", SERVICE, str(procs.fileno()), *early], as_root=True, stdin=subprocess.PIPE,
+                                     pass_fds=[procs.fileno()])
+            self.assertEqual(service.stdout.readline(), "up\n")
+        return service
+
+    def ask(self, service, host, port=ECHO_PORT):
+        service.stdin.write(f"{host} {port}\n")
+        service.stdin.flush()
+        return service.stdout.readline().strip()
+
+    def links(self):
+        """{link: program} of what is pinned, by their numbers in the kernel."""
+        found = {}
+        for path in (self.pins / "weir").glob("*/weir_*"):
+            link = json.loads(subprocess.run(["bpftool", "-j", "link", "show", "pinned", path], check=True, capture_output=True).stdout)
+            found[link["id"]] = link["prog_id"]
+        return found
+
+    def test_a_service_is_governed_and_let_go(self):
+        service = self.service()
+        self.allow(WIKIPEDIA4 + "/32", port=ECHO_PORT)
+        self.assertEqual(self.ask(service, OTHER4), "answered")
+        attached = self.attach()
+        self.assertEqual(self.ask(service, WIKIPEDIA4), "answered")
+        self.assertEqual(self.ask(service, OTHER4), "PermissionError")
+        done = self.weir("detach", self.name, status=1)
+        self.assertIn(f"governed by Weir's process {attached.pid}", done.stderr)
+        attached.terminate()
+        attached.wait(20)
+        self.assertRegex(attached.stderr.read(), rf"denied tcp {OTHER4}:{ECHO_PORT} \(no rule.*\) python3\[\d+\]\n(?s:.*)stays in force")
+        self.assertEqual(self.ask(service, OTHER4), "PermissionError")
+        self.assertEqual(self.ask(service, WIKIPEDIA4), "answered")
+        self.assertEqual(self.weir("detach", self.name).stdout, f"Detached from cgroup: {self.name}\n")
+        self.assertEqual(self.ask(service, OTHER4), "answered")
+        self.assertIn("nothing of Weir's is attached", self.weir("detach", self.name, status=1).stderr)
+
+    def test_killed_the_last_policy_stays_and_the_next_takes_over_without_a_gap(self):
+        """A process tries a destination without a rule all the while: not one of its packets arrives."""
+        self.allow(WIKIPEDIA4 + "/32", port=ECHO_PORT)
+        attached = self.attach()
+        service = self.service()
+        with open(self.unit / "cgroup.procs", "wb", buffering=0) as procs:
+            hammer = self.lab.start(["python3", "-c", HAMMER, str(procs.fileno()), DENIED4], as_root=True, pass_fds=[procs.fileno()])
+            self.assertEqual(hammer.stdout.readline(), "up\n")
+        before = self.links()
+        self.assertEqual(len(before), 11)
+        for _ in range(3):
+            attached.kill()
+            attached.wait(20)
+            self.assertEqual(self.ask(service, WIKIPEDIA4), "answered")
+            self.assertEqual(self.ask(service, OTHER4), "PermissionError")
+            self.assertEqual(self.links().keys(), before.keys())
+            attached = self.attach("-q")
+            self.assertEqual(self.links().keys(), before.keys(), "a link was made anew")
+            self.assertTrue(set(self.links().values()).isdisjoint(before.values()), "a program was not replaced")
+        self.allow(OTHER4 + "/32", port=ECHO_PORT, name="later")
+        self.assertTrue(wait_until(lambda: self.ask(service, OTHER4) == "answered", 10))
+        self.weir("delete", "externalservice", "later")
+        self.assertTrue(wait_until(lambda: self.ask(service, OTHER4) == "PermissionError", 10))
+        hammer.kill()
+        attached.terminate()
+        attached.wait(20)
+
+    def test_two_at_once_are_one_too_many(self):
+        attached = self.attach("-q")
+        done = self.weir("attach", self.name, status=1)
+        self.assertIn(f"governed by Weir's process {attached.pid}", done.stderr)
+
+    def test_a_socket_from_elsewhere_is_refused(self):
+        """It would pass every gate: its process was moved in with it."""
+        with open(self.unit / "cgroup.procs", "wb", buffering=0) as procs:
+            moved = self.lab.start(["python3", "-c", "import os, socket, sys\ns = socket.create_connection((sys.argv[2], int(sys.argv[3])), 10)\n"
+                                    "os.write(int(sys.argv[1]), b'0')\nprint('up', flush=True)\nsys.stdin.read()",
+                                    str(procs.fileno()), WIKIPEDIA4, str(ECHO_PORT)], as_root=True, stdin=subprocess.PIPE,
+                                   pass_fds=[procs.fileno()])
+            self.assertEqual(moved.stdout.readline(), "up\n")
+        done = self.weir("attach", self.name, status=1)
+        self.assertRegex(done.stderr, rf"process {moved.pid} \(python3\) holds a network socket \(descriptor \d+\) that was made outside")
+        self.assertFalse(list((self.pins / "weir").glob("*/weir_*")), "the gates were left on")
+        moved.stdin.close()
+        moved.wait(10)
+        self.attach("-q")
+
+    def test_a_cgroup_that_goes_away(self):
+        attached = self.attach("-q")
+        self.assertEqual(len(list((self.pins / "weir").iterdir())), 1)
+        self.unit.rmdir()
+        self.assertEqual(attached.wait(20), 0)
+        self.assertIn("is gone", attached.stderr.read())
+        self.assertEqual(list((self.pins / "weir").iterdir()), [])
+        self.unit.mkdir()  # for tearDown
+
+    def test_pins_of_a_cgroup_that_is_gone_are_swept(self):
+        attached = self.attach("-q")
+        attached.kill()
+        attached.wait(20)
+        self.unit.rmdir()
+        stale, = (self.pins / "weir").iterdir()
+        self.unit.mkdir()
+        again = self.attach("-q")
+        self.assertFalse(stale.exists())
+        again.terminate()
+        again.wait(20)
+
+    def test_pins_that_are_not_weirs_are_left_alone_and_named(self):
+        attached = self.attach("-q")
+        attached.terminate()
+        attached.wait(20)
+        folder, = (self.pins / "weir").iterdir()
+        for path in folder.iterdir():
+            path.unlink()
+        done = self.weir("attach", self.name, status=1)
+        self.assertIn(f"{folder} holds no pins of Weir's", done.stderr)
+        subprocess.run(["bpftool", "map", "create", folder / "about", "type", "array", "key", "4", "value", "4", "entries", "1", "name", "x"], check=True)
+        done = self.weir("attach", self.name, status=1)
+        self.assertIn(f"{folder} holds no pins of Weir's", done.stderr)
+        (folder / "about").unlink()
+        folder.rmdir()
+
+    def test_pins_of_another_layout_are_replaced_in_place(self):
+        """Programs and maps of a Weir that spoke otherwise: the links stay, everything behind them is new."""
+        self.allow(WIKIPEDIA4 + "/32", port=ECHO_PORT)
+        attached = self.attach("-q")
+        service = self.service()
+        attached.kill()
+        attached.wait(20)
+        folder, = (self.pins / "weir").iterdir()
+        dump, = json.loads(subprocess.run(["bpftool", "-j", "map", "dump", "pinned", folder / "about"], check=True, capture_output=True).stdout)
+        subprocess.run(["bpftool", "map", "update", "pinned", folder / "about", "key", "0", "0", "0", "0", "value", "hex",
+                        "ff", *(byte.removeprefix("0x") for byte in dump["value"][1:])], check=True)
+        before = self.links()
+        maps = {path.name: json.loads(subprocess.run(["bpftool", "-j", "map", "show", "pinned", path], check=True, capture_output=True).stdout)["id"]
+                for path in folder.iterdir() if not path.name.startswith("weir_")}
+        self.attach("-q")
+        self.assertEqual(self.links().keys(), before.keys())
+        for name, number in maps.items():
+            now = json.loads(subprocess.run(["bpftool", "-j", "map", "show", "pinned", folder / name], check=True, capture_output=True).stdout)["id"]
+            self.assertNotEqual(now, number, name)
+        self.assertEqual(self.ask(service, WIKIPEDIA4), "answered")
+        self.assertEqual(self.ask(service, OTHER4), "PermissionError")
+
+    def test_a_published_port_serves_others(self):
+        with open(self.unit / "cgroup.procs", "wb", buffering=0) as procs:
+            self.lab.start(["python3", "-c", "import os, sys, http.server\nos.write(int(sys.argv[1]), b'0')\n"
+                            "http.server.test(http.server.SimpleHTTPRequestHandler, port=8088, bind='0.0.0.0')", str(procs.fileno())],
+                           as_root=True, pass_fds=[procs.fileno()], cwd=str(self.lab.web))
+            ask = [*CODE[:-1], "2", "http://10.77.0.2:8088"]
+            self.assertTrue(wait_until(lambda: self.lab.run(ask, namespace=self.lab.internet, as_root=True).stdout == "200", 10))
+        attached = self.attach("-q")
+        self.assertEqual(self.lab.run(ask, namespace=self.lab.internet, as_root=True).stdout, "000")
+        attached.terminate()
+        attached.wait(20)
+        self.attach("-q", "--publish", "8088")
+        self.assertEqual(self.lab.run(ask, namespace=self.lab.internet, as_root=True).stdout, "200")
+
+    def test_what_cannot_be_attached_to(self):
+        for name, said in (("/", "the top of the hierarchy"), (str(CGROUPS[0]), "the top of the hierarchy|there is no cgroup"),
+                           ("no/such/group", "there is no cgroup no/such/group")):
+            with self.subTest(name):
+                self.assertRegex(self.weir("attach", name, status=1).stderr, f"^Error: .*({said})")
+        done = self.lab.run(self.root([self.lab.binary, "attach", self.name]), as_root=True,
+                            preexec_fn=lambda: (self.unit / "cgroup.procs").write_text(str(os.getpid())))
+        self.assertIn("Weir itself runs in the cgroup", done.stderr)
