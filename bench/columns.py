@@ -75,17 +75,17 @@ class Column:
 class Weir(Column):
     has_policy = True
 
-    def __init__(self, key, title, options=(), user=UID):
+    def __init__(self, key, title, options=(), user=UID, program="weir"):
         super().__init__(key, title, "app")
-        self.options, self.user = list(options), user
+        self.options, self.user, self.program = list(options), user, program
 
     def argv(self, argv):
         policy = self.folder / "policy.yaml"
-        return self.host.argv([self.folder / "weir", "run", "-q", "-f", policy, *self.options, "--", *argv], user=self.user)
+        return self.host.argv([self.folder / self.program, "run", "-q", "-f", policy, *self.options, "--", *argv], user=self.user)
 
     def between(self, session):
         # The supervisor and the first process of the sandbox; the client is below that.
-        return [pid for pid in children(session.process.pid) if pathlib.Path(f"/proc/{pid}/comm").read_text() == "weir\n"]
+        return [pid for pid in children(session.process.pid) if pathlib.Path(f"/proc/{pid}/comm").read_text().startswith("weir")]
 
     def start_up_ns(self):
         began = time.monotonic_ns()

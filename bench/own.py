@@ -54,13 +54,13 @@ class Stored(Weir):
     """Weir on a store instead of a file."""
 
     def __init__(self, weir, network, folder, store):
-        super().__init__(weir.key, weir.title, weir.options, weir.user)
+        super().__init__(weir.key, weir.title, weir.options, weir.user, weir.program)
         self.store = store
         self.begin(network, folder)
 
     def argv(self, argv):
-        return self.host.argv([self.folder / "weir", "run", "-q", "--store", f"dir:{self.store.path}", *self.options, "--",
-                               *argv], user=self.user)
+        return self.host.argv([self.folder / self.program, "run", "-q", "--store", f"dir:{self.store.path}", *self.options,
+                               "--", *argv], user=self.user)
 
 
 def spread(samples, scale):
