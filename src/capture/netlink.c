@@ -2,6 +2,7 @@
 #include "capture/netlink.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
@@ -125,11 +126,26 @@ static int setup(struct mnl_socket *socket, bool ipv6, struct weir_err *err)
         return 0;
 }
 
+/*
+ * The loopback loses and delays nothing. Where the machine prefers bbr, which paces and probes, the way from the
+ * workload to the relay would be several times slower than the way out. Every user may choose reno; without it, it is
+ * only slower.
+ */
+static void calm_congestion(void)
+{
+        static const char algorithm[] = "reno";
+        weir_auto_close int fd = open("/proc/sys/net/ipv4/tcp_congestion_control", O_WRONLY | O_CLOEXEC);
+
+        if (fd >= 0)
+                (void)!write(fd, algorithm, strlen(algorithm));
+}
+
 int weir_netlink_setup(bool ipv6, struct weir_err *err)
 {
         struct mnl_socket *socket = open_socket();
         int r;
 
+        calm_congestion();
         if (!socket)
                 return weir_err_set(err, -errno, "cannot open a netlink socket: %s", strerror(errno));
         r = setup(socket, ipv6, err);
