@@ -3,17 +3,24 @@
  * Theory of operation
  *
  * The network namespace has no way out whatever these rules say; they decide where inside it a packet ends, so that
- * what Weir governs reaches Weir and the rest fails at once. Two chains, both in the output hook:
+ * what Weir governs reaches Weir and the rest fails at once. The resolver listens on port 53 of every address, and
+ * every address is local: a query reaches it without a rule. For the rest there are two ways. TPROXY:
  *
- *   nat (before):  port 53, UDP and TCP, whatever the address   -> the resolver
- *                  the workload's own loopback                  -> untouched
- *                  every other TCP connection                   -> the relay
- *   filter:        what was redirected, replies, own loopback   -> accept
- *                  everything else                              -> log to NFLOG, reject
+ *   divert (prerouting):  port 53, and the workload's own loopback   -> untouched
+ *                         every other new TCP connection             -> the relay
+ *   reject (output):      TCP, port 53 of UDP, own loopback          -> accept
+ *                         everything else                            -> log to NFLOG, reject
+ *
+ * A diverted connection keeps its addresses: the rule chooses the listener for its SYN, and what follows finds its own
+ * socket. No packet is rewritten or tracked, which would cost as much as the rest of the way over the loopback, and a
+ * workload cannot fill the kernel's table of tracked connections. All TCP may pass the output hook, because prerouting
+ * is where it comes next.
+ *
+ * REDIRECT, for kernels without nft_tproxy, rewrites the destination in the output hook and remembers it by connection
+ * tracking; TCP that was not redirected is rejected as a last resort.
  *
  * The kernel's own ICMP errors (those of the reject rules) pass the output hook too; a workload cannot forge them,
- * because raw sockets are refused. Rejecting TCP there is the last resort: a connection that was not redirected. nft
- * runs as a program, in JSON, because its library's licence does not fit ours.
+ * because raw sockets are refused. nft runs as a program, in JSON, because its library's licence does not fit ours.
  */
 #include "capture/nft_rules.h"
 
@@ -41,18 +48,26 @@
         MATCH("{\"payload\":{\"protocol\":\"" protocol "\",\"field\":\"" field "\"}}", value)
 #define CT(key, op, value) "{\"match\":{\"op\":\"" op "\",\"left\":{\"ct\":{\"key\":\"" key "\"}},\"right\":" value "}}"
 #define REDIRECT "{\"redirect\":{\"port\":%u}}"
+#define TCP META("l4proto", "\"tcp\"")
+#define TCP_NOT_NEW                                                                                            \
+        "{\"match\":{\"op\":\"!=\",\"left\":{\"&\":[{\"payload\":{\"protocol\":\"tcp\",\"field\":\"flags\"}}," \
+        "[\"syn\",\"ack\"]]},\"right\":\"syn\"}}"
+#define DIVERT_V4 \
+        META("nfproto", "\"ipv4\"") ",{\"tproxy\":{\"family\":\"ip\",\"addr\":\"127.0.0.1\",\"port\":%u}}," ACCEPT
+#define DIVERT_V6 META("nfproto", "\"ipv6\"") ",{\"tproxy\":{\"family\":\"ip6\",\"addr\":\"::1\",\"port\":%u}}," ACCEPT
 #define ACCEPT "{\"accept\":null}"
 #define DROP "{\"drop\":null}"
 #define OWN_V4 FIELD("ip", "daddr", "{\"prefix\":{\"addr\":\"127.0.0.0\",\"len\":8}}")
 #define OWN_V6 FIELD("ip6", "daddr", "\"::1\"")
 
-static void begin_chain(struct weir_buf *buf, const char *name, const char *type, int priority, const char *policy)
+static void begin_chain(struct weir_buf *buf, const char *name, const char *type, const char *hook, int priority,
+                        const char *policy)
 {
         weir_buf_printf(buf,
                         ",{\"add\":{\"chain\":{\"family\":\"inet\",\"table\":\"weir\",\"name\":\"%s\",\"type\":\"%s\","
-                        "\"hook\":\"output\","
+                        "\"hook\":\"%s\","
                         "\"prio\":%d,\"policy\":\"%s\"}}}",
-                        name, type, priority, policy);
+                        name, type, hook, priority, policy);
 }
 
 /* @expression holds at most one %u. */
@@ -72,39 +87,67 @@ static void rule(struct weir_buf *buf, const char *chain, const char *expression
         weir_buf_puts(buf, "]}}}");
 }
 
-static void nat_chain(struct weir_buf *buf, const struct weir_nft_ports *ports)
+static void divert_chain(struct weir_buf *buf, const struct weir_nft_ports *ports)
 {
-        begin_chain(buf, "redirect", "nat", -100, "accept");
-        rule(buf, "redirect", FIELD("udp", "dport", "53") "," REDIRECT, ports->dns_udp);
-        rule(buf, "redirect", FIELD("tcp", "dport", "53") "," REDIRECT, ports->dns_tcp);
-        rule(buf, "redirect", OWN_V4 "," ACCEPT, 0);
-        rule(buf, "redirect", OWN_V6 "," ACCEPT, 0);
-        rule(buf, "redirect", META("l4proto", "\"tcp\"") "," REDIRECT, ports->relay);
+        begin_chain(buf, "divert", "filter", "prerouting", -150, "accept");
+        /* First what most packets are: of a connection that has its socket. */
+        rule(buf, "divert", TCP_NOT_NEW "," ACCEPT, 0);
+        rule(buf, "divert", FIELD("tcp", "dport", "53") "," ACCEPT, 0);
+        rule(buf, "divert", OWN_V4 "," ACCEPT, 0);
+        rule(buf, "divert", OWN_V6 "," ACCEPT, 0);
+        rule(buf, "divert", TCP "," DIVERT_V4, ports->relay);
+        rule(buf, "divert", TCP "," DIVERT_V6, ports->relay);
 }
 
-static void filter_chain(struct weir_buf *buf, const struct weir_nft_ports *ports)
+static void redirect_chain(struct weir_buf *buf, const struct weir_nft_ports *ports)
 {
-        begin_chain(buf, "reject", "filter", 0, "drop");
+        begin_chain(buf, "redirect", "nat", "output", -100, "accept");
+        rule(buf, "redirect", FIELD("tcp", "dport", "53") "," ACCEPT, 0);
+        rule(buf, "redirect", OWN_V4 "," ACCEPT, 0);
+        rule(buf, "redirect", OWN_V6 "," ACCEPT, 0);
+        rule(buf, "redirect", TCP "," REDIRECT, ports->relay);
+}
+
+static void accept_redirected(struct weir_buf *buf)
+{
         rule(buf, "reject", CT("state", "in", "[\"established\",\"related\"]") "," ACCEPT, 0);
         rule(buf, "reject", CT("status", "in", "\"dnat\"") "," ACCEPT, 0);
+        rule(buf, "reject", FIELD("tcp", "dport", "53") "," ACCEPT, 0);
+}
+
+static void reject_chain(struct weir_buf *buf, const struct weir_nft_ports *ports, enum weir_nft_way way)
+{
+        begin_chain(buf, "reject", "filter", "output", 0, "drop");
+        if (way == WEIR_NFT_TPROXY)
+                rule(buf, "reject", TCP "," ACCEPT, 0);
+        else
+                accept_redirected(buf);
+        /* Queries, and the resolver's answers: no other socket can have that port, which takes a capability. */
+        rule(buf, "reject", FIELD("udp", "dport", "53") "," ACCEPT, 0);
+        rule(buf, "reject", FIELD("udp", "sport", "53") "," ACCEPT, 0);
         rule(buf, "reject", OWN_V4 "," ACCEPT, 0);
         rule(buf, "reject", OWN_V6 "," ACCEPT, 0);
         rule(buf, "reject", FIELD("icmp", "type", "\"destination-unreachable\"") "," ACCEPT, 0);
         rule(buf, "reject", FIELD("icmpv6", "type", "\"destination-unreachable\"") "," ACCEPT, 0);
         /* The tail of a connection that conntrack has forgotten is nobody's attempt to reach something. */
-        rule(buf, "reject", META("l4proto", "\"tcp\"") "," CT("state", "in", "\"invalid\"") "," DROP, 0);
+        if (way == WEIR_NFT_REDIRECT)
+                rule(buf, "reject", TCP "," CT("state", "in", "\"invalid\"") "," DROP, 0);
         rule(buf, "reject", "{\"log\":{\"group\":%u,\"snaplen\":128,\"queue-threshold\":1}}", ports->log_group);
-        rule(buf, "reject", META("l4proto", "\"tcp\"") ",{\"reject\":{\"type\":\"tcp reset\"}}", 0);
+        if (way == WEIR_NFT_REDIRECT)
+                rule(buf, "reject", TCP ",{\"reject\":{\"type\":\"tcp reset\"}}", 0);
         rule(buf, "reject", "{\"reject\":{\"type\":\"icmpx\",\"expr\":\"admin-prohibited\"}}", 0);
 }
 
-char *weir_nft_ruleset(const struct weir_nft_ports *ports)
+char *weir_nft_ruleset(const struct weir_nft_ports *ports, enum weir_nft_way way)
 {
         weir_auto(buf) struct weir_buf buf = { 0 };
 
         weir_buf_puts(&buf, "{\"nftables\":[{\"add\":{\"table\":{\"family\":\"inet\",\"name\":\"weir\"}}}");
-        nat_chain(&buf, ports);
-        filter_chain(&buf, ports);
+        if (way == WEIR_NFT_TPROXY)
+                divert_chain(&buf, ports);
+        else
+                redirect_chain(&buf, ports);
+        reject_chain(&buf, ports, way);
         weir_buf_puts(&buf, "]}\n");
         return weir_buf_take(&buf);
 }

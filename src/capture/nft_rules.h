@@ -16,8 +16,11 @@ struct weir_nft_ports {
         uint16_t log_group; /* NFLOG */
 };
 
+/* How TCP comes to Weir's listeners: with its destination kept (their sockets are IP_TRANSPARENT), or rewritten. */
+enum weir_nft_way { WEIR_NFT_TPROXY, WEIR_NFT_REDIRECT, WEIR_NFT_WAY_COUNT };
+
 /* The ruleset as a heap string, NULL without memory. */
-char *weir_nft_ruleset(const struct weir_nft_ports *ports);
+char *weir_nft_ruleset(const struct weir_nft_ports *ports, enum weir_nft_way way);
 
 /* nft while it runs. */
 struct weir_nft {

@@ -73,18 +73,38 @@ static void await(const struct weir_sandbox *s, uint32_t verb)
                 _exit(1);
 }
 
-/* Network, rules and mounts. nft takes longest, so the mounts are laid while it runs. */
+/* One try to load the rules, while the mounts are laid: nft takes longest. @mounts: NULL once they are. */
+static int lay(const struct weir_nft_ports *ports, enum weir_nft_way way, const struct weir_mounts *mounts,
+               bool *ret_laid, struct weir_err *err)
+{
+        weir_auto_free char *ruleset = weir_nft_ruleset(ports, way);
+        struct weir_nft nft;
+        int r, built = 0;
+
+        if (!ruleset)
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        r = weir_nft_start(ruleset, &nft, err);
+        if (r < 0)
+                return r;
+        if (mounts)
+                built = weir_mounts_setup(mounts, err);
+        *ret_laid = built == 0;
+        /* What nft says matters only if the mounts are well: the first error stays. */
+        r = weir_nft_finish(&nft, built < 0 ? NULL : err);
+        return built < 0 ? built : r;
+}
+
+/* Network, rules and mounts. */
 static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT], size_t *ret_n, struct weir_err *err)
 {
         const struct weir_mounts mounts = { .protect = s->options->protect,
                                             .unix_paths = s->options->unix_paths,
                                             .own_pids = s->own_pids,
                                             .hold_kernel = s->place != NULL };
-        weir_auto_free char *ruleset = NULL;
-        struct weir_nft_ports ports = { 0 };
-        struct weir_nft nft;
-        bool ipv6 = weir_have_ipv6();
-        int r, built;
+        /* Port 53 of every address, all of which are local: no rule has to bring queries to the resolver. */
+        struct weir_nft_ports ports = { .dns_udp = 53, .dns_tcp = 53 };
+        bool ipv6 = weir_have_ipv6(), laid = false;
+        int r;
 
         if (s->place)
                 return weir_mounts_setup(&mounts, err);
@@ -93,16 +113,14 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
                 r = weir_sockets_open(ipv6, fds, ret_n, &ports, err);
         if (r < 0)
                 return r;
-        ruleset = weir_nft_ruleset(&ports);
-        if (!ruleset)
-                return weir_err_set(err, -ENOMEM, "out of memory");
-        r = weir_nft_start(ruleset, &nft, err);
-        if (r < 0)
+        r = lay(&ports, WEIR_NFT_TPROXY, &mounts, &laid, err);
+        if (r == 0)
+                return weir_sockets_transparent(fds, err);
+        if (!laid)
                 return r;
-        built = weir_mounts_setup(&mounts, err);
-        /* What nft says matters only if the mounts are well: the first error stays. */
-        r = weir_nft_finish(&nft, built < 0 ? NULL : err);
-        return built < 0 ? built : r;
+        /* A kernel without nft_tproxy. Whatever else is wrong is said by the second try. */
+        *err = (struct weir_err){ 0 };
+        return lay(&ports, WEIR_NFT_REDIRECT, NULL, &laid, err);
 }
 
 static int close_door(const struct weir_sandbox *s, struct weir_err *err)

@@ -98,10 +98,6 @@ static int open_all(bool ipv6, int fds[static WEIR_BOX_FD_COUNT], struct weir_nf
                 r = fds[i] < 0 ? fds[i] : 0;
         if (r == 0)
                 r = bound_port(fds[WEIR_BOX_FD_LISTENER_V4], &ports->relay);
-        if (r == 0)
-                r = bound_port(fds[WEIR_BOX_FD_DNS_UDP], &ports->dns_udp);
-        if (r == 0)
-                r = bound_port(fds[WEIR_BOX_FD_DNS_TCP], &ports->dns_tcp);
         if (r == 0 && ipv6) {
                 fds[WEIR_BOX_FD_LISTENER_V6] = open_listener(AF_INET6, ports->relay);
                 r = fds[WEIR_BOX_FD_LISTENER_V6] < 0 ? fds[WEIR_BOX_FD_LISTENER_V6] : 0;
@@ -128,6 +124,16 @@ int weir_sockets_open(bool ipv6, int ret_fds[static WEIR_BOX_FD_COUNT], size_t *
                             "cannot open Weir's sockets in the workload's network (the kernel needs nfnetlink_log and "
                             "inet_diag): %s",
                             strerror(-r));
+}
+
+int weir_sockets_transparent(const int fds[static WEIR_BOX_FD_COUNT], struct weir_err *err)
+{
+        int v4 = fds[WEIR_BOX_FD_LISTENER_V4], v6 = fds[WEIR_BOX_FD_LISTENER_V6];
+
+        if (set(v4, IPPROTO_IP, IP_TRANSPARENT) < 0 || (v6 >= 0 && set(v6, IPPROTO_IPV6, IPV6_TRANSPARENT) < 0))
+                return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot make the relay's listeners transparent: %s",
+                                    strerror(errno));
+        return 0;
 }
 
 static int connect_to(int family, const struct sockaddr *sa, socklen_t length)

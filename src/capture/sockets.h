@@ -22,6 +22,9 @@ bool weir_have_ipv6(void);
  */
 WEIR_MUST int weir_sockets_open(bool ipv6, int ret_fds[static WEIR_BOX_FD_COUNT], size_t *ret_n,
                                 struct weir_nft_ports *ports, struct weir_err *err);
-/* A non-blocking socket that is connecting to the workload's loopback, ::1 only if 127.0.0.1 refuses; >= 0 or
- * -errno. */
+/* Makes the listeners of weir_sockets_open() take connections to any address: for WEIR_NFT_TPROXY. Needs CAP_NET_ADMIN.
+ */
+WEIR_MUST int weir_sockets_transparent(const int fds[static WEIR_BOX_FD_COUNT], struct weir_err *err);
+/* A non-blocking socket that is connecting to the workload's loopback, ::1 only if 127.0.0.1 refuses; >= 0 or -errno.
+ */
 WEIR_MUST int weir_sockets_connect(uint16_t port);

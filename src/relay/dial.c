@@ -29,11 +29,13 @@ static enum weir_reason dial_error_reason(int error)
         }
 }
 
-static void set_nodelay(int fd)
+/* SO_OOBINLINE keeps the urgent byte in its place in the stream, whichever call meets it. */
+void weir_dial_prepare(int fd)
 {
         const int on = 1;
 
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 }
 
 /* Both sockets are watched from here on, once for life: edges say what each can do. */
@@ -50,8 +52,7 @@ static void await_connect(struct weir_flow *flow)
 void weir_dial_adopt(struct weir_flow *flow, int fd)
 {
         flow->half[WEIR_UP].fd = fd;
-        set_nodelay(fd);
-        set_nodelay(flow->half[WEIR_DOWN].fd);
+        weir_dial_prepare(fd);
         await_connect(flow);
 }
 

@@ -32,6 +32,10 @@ struct weir_relay_sys {
 extern const struct weir_relay_sys weir_relay_sys_real;
 
 int weir_original_dst(int fd, bool v4, struct weir_addr *ret_addr, uint16_t *ret_port);
+/* The local address of a socket: of a connection that came by TPROXY, where its peer wanted to go. */
+WEIR_MUST int weir_local_address(int fd, struct weir_addr *ret_addr, uint16_t *ret_port);
+/* Whether a socket takes connections to addresses that are not its own. */
+bool weir_is_transparent(int fd);
 
 /*
  * Flow states
@@ -64,6 +68,7 @@ struct weir_half {
         bool hung_up;            /* EPOLLRDHUP was seen: read on until the end, however little comes */
         bool urgent;             /* EPOLLPRI was seen: splice(2) stops at the mark */
         bool copying;            /* past the mark, or to tell it from the end: no splice(2) any more */
+        bool few;                /* last time there were few bytes: copying is tried first */
         bool eof;                /* read to the end */
         bool finished;           /* and the other side has been told by shutdown(SHUT_WR) */
         struct weir_pipe *pipe;  /* held only while bytes wait in it */
@@ -101,6 +106,8 @@ struct weir_listener {
         struct weir_listener *next;
         int fd;
         bool watched;
+        bool transparent;      /* connections keep their destination as their local address: IP_TRANSPARENT */
+        struct weir_addr addr; /* where it listens */
         uint16_t port;
         uint16_t inner_port;
         int (*connect)(void *context, uint16_t inner_port);
@@ -157,6 +164,7 @@ void weir_judge_owner(struct weir_flow *flow);
 
 /* dial.c */
 void weir_dial(struct weir_flow *flow);
+void weir_dial_prepare(int fd); /* an upstream socket, or a listener for those it accepts: what all of them have set */
 void weir_dial_adopt(struct weir_flow *flow, int fd); /* @fd is connecting already; taken */
 void weir_dial_event(struct weir_flow *flow);
 

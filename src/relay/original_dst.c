@@ -21,6 +21,29 @@ int weir_original_dst(int fd, bool v4, struct weir_addr *ret_addr, uint16_t *ret
         return weir_addr_from_sockaddr((const struct sockaddr *)&sa, length, ret_addr, ret_port);
 }
 
+int weir_local_address(int fd, struct weir_addr *ret_addr, uint16_t *ret_port)
+{
+        struct sockaddr_storage sa;
+        socklen_t length = sizeof(sa);
+
+        if (getsockname(fd, (struct sockaddr *)&sa, &length) < 0)
+                return -errno;
+        return weir_addr_from_sockaddr((const struct sockaddr *)&sa, length, ret_addr, ret_port);
+}
+
+bool weir_is_transparent(int fd)
+{
+        int domain = 0, on = 0;
+        socklen_t length = sizeof(domain);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0)
+                return false;
+        length = sizeof(on);
+        if (domain == AF_INET6)
+                return getsockopt(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, &on, &length) == 0 && on;
+        return getsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &on, &length) == 0 && on;
+}
+
 static int real_accept(int listener, struct sockaddr *sa, socklen_t *length)
 {
         int fd = accept4(listener, sa, length, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -55,17 +55,28 @@ static void deny(struct weir_flow *flow, enum weir_reason reason)
 /* A connection that nobody redirected was made to the relay's own port: its "original" destination is the listener. */
 static bool is_own_address(const struct weir_listener *listener, const struct weir_flow *flow)
 {
-        struct sockaddr_storage sa;
-        socklen_t length = sizeof(sa);
-        struct weir_addr own;
-        uint16_t port;
+        struct weir_addr own = listener->addr;
+        uint16_t port = listener->port;
 
         if (flow->port != listener->port)
                 return false;
-        if (getsockname(flow->half[WEIR_DOWN].fd, (struct sockaddr *)&sa, &length) < 0 ||
-            weir_addr_from_sockaddr((const struct sockaddr *)&sa, length, &own, &port) < 0)
+        /* A listener on every address is known by the address it was reached at. */
+        if (!listener->transparent && weir_local_address(flow->half[WEIR_DOWN].fd, &own, &port) < 0)
                 return true;
         return port == flow->port && weir_addr_equal(&own, &flow->destination);
+}
+
+static int find_destination(const struct weir_listener *listener, struct weir_flow *flow)
+{
+        const struct weir_relay *relay = listener->relay;
+        int fd = flow->half[WEIR_DOWN].fd;
+
+        if (relay->ops.original_dst)
+                return relay->ops.original_dst(relay->context, &flow->from, flow->from_port, &flow->destination,
+                                               &flow->port);
+        if (listener->transparent)
+                return weir_local_address(fd, &flow->destination, &flow->port);
+        return relay->sys->original_dst(fd, weir_addr_is_v4(&flow->from), &flow->destination, &flow->port);
 }
 
 static void take_outbound(struct weir_listener *listener, struct weir_flow *flow)
@@ -74,10 +85,7 @@ static void take_outbound(struct weir_listener *listener, struct weir_flow *flow
         enum weir_reason reason;
         int r;
 
-        r = relay->ops.original_dst ? relay->ops.original_dst(relay->context, &flow->from, flow->from_port,
-                                                              &flow->destination, &flow->port) :
-                                      relay->sys->original_dst(flow->half[WEIR_DOWN].fd, weir_addr_is_v4(&flow->from),
-                                                               &flow->destination, &flow->port);
+        r = find_destination(listener, flow);
         flow->has_destination = r == 0;
         if (r < 0 || is_own_address(listener, flow)) {
                 deny(flow, r == -ENOMEM || r == -ENOBUFS ? WEIR_REASON_LIMIT_MEMORY : WEIR_REASON_NOT_REDIRECTED);
@@ -187,17 +195,6 @@ void weir_relay_resume(struct weir_relay *relay)
                 resume_listeners(relay);
 }
 
-static int listener_port(int fd, uint16_t *ret_port)
-{
-        struct sockaddr_storage sa;
-        socklen_t length = sizeof(sa);
-        struct weir_addr addr;
-
-        if (getsockname(fd, (struct sockaddr *)&sa, &length) < 0)
-                return -errno;
-        return weir_addr_from_sockaddr((const struct sockaddr *)&sa, length, &addr, ret_port);
-}
-
 /* On failure @fd is still the caller's. */
 static int add_listener(struct weir_relay *relay, const struct weir_listener *like)
 {
@@ -208,12 +205,14 @@ static int add_listener(struct weir_relay *relay, const struct weir_listener *li
                 return -ENOMEM;
         *listener = *like;
         listener->relay = relay;
-        r = listener_port(listener->fd, &listener->port);
+        r = weir_local_address(listener->fd, &listener->addr, &listener->port);
         if (r < 0)
                 return r;
         r = watch_listener(listener);
         if (r < 0)
                 return r;
+        weir_dial_prepare(listener->fd);
+        listener->transparent = weir_is_transparent(listener->fd);
         listener->next = relay->listeners;
         relay->listeners = TAKE_PTR(listener);
         return 0;

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 
-from harness import CODE, OTHER4, WIKIPEDIA4, LabCase, external_service, wait_until
+from harness import CODE, DENIED6, OTHER4, WIKIPEDIA4, LabCase, external_service, wait_until
 
 NAMESPACES = 0x7E020000  # CLONE_NEW*: what Docker's default profile looks for in clone(2)
 DOCKER = f"clone3=ENOSYS,clone:{NAMESPACES:#x}=EPERM,unshare=EPERM,setns=EPERM,mount=EPERM,umount2=EPERM"
@@ -91,6 +91,25 @@ class Machines(LabCase):
                    f"> {self.lab.folder}/nft && chmod 755 {self.lab.folder}/nft && mount --bind {self.lab.folder}/nft $(readlink -f /usr/sbin/nft)")
         done = self.on(self.lab.binary, "run", "--", "echo", "started", root_script=lacking, status=125)
         self.refused(done, "nft cannot load Weir's rules", "modprobe", "No such file or directory")
+
+    def test_a_kernel_without_tproxy(self):
+        """A stand-in refuses that rule and hands all else on to nft: then connections are redirected, and tracked."""
+        told = self.lab.user_file("told", "")
+        stand_in = self.lab.folder / "nft"
+        stand_in.write_text("#!/bin/bash\nrules=$(cat)\nif [[ $rules == *tproxy* ]]; then echo no >>" + str(told) + "; "
+                            "echo 'Error: Could not process rule: No such file or directory' >&2; exit 1; fi\n"
+                            f"exec {self.lab.folder}/nft.real \"$@\" <<<\"$rules\"\n")
+        stand_in.chmod(0o755)
+        lacking = f"cp /usr/sbin/nft {self.lab.folder}/nft.real && mount --bind {stand_in} $(readlink -f /usr/sbin/nft)"
+        self.allow(WIKIPEDIA4 + "/32")
+        script = (f"curl -s -o /dev/null -w '%{{http_code}} ' --max-time 20 https://www.wikipedia.org;"
+                  f"curl -s --max-time 5 https://{OTHER4}; curl -s --max-time 5 https://[{DENIED6}]; dig +tcp +short www.wikipedia.org;"
+                  "echo x >/dev/udp/192.0.2.1/99; true")
+        done = self.on(self.lab.binary, "run", "-v", "--", "bash", "-c", script, root_script=lacking)
+        self.assertEqual(done.stdout.split(), ["200", WIKIPEDIA4], done.stderr)
+        for denied in (rf"tcp {OTHER4}:443 \(.*\) curl\[\d+\]", rf"tcp \[{DENIED6}\]:443 \(.*\) curl\[\d+\]", "udp 192.0.2.1:99"):
+            self.assert_denied(done.stderr, denied)
+        self.assertEqual(told.read_text(), "no\n", "the control: the rule was tried, and refused")
 
     def test_an_nft_of_the_users_own_is_not_run(self):
         """A workload could have left it in a folder of PATH, for the next run to start outside its boundary."""

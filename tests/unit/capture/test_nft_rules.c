@@ -7,7 +7,7 @@
 #include "base/addr.h"
 #include "capture/nft_rules.h"
 
-static const struct weir_nft_ports ports = { .relay = 15001, .dns_udp = 15053, .dns_tcp = 15054, .log_group = 77 };
+static const struct weir_nft_ports ports = { .relay = 15001, .log_group = 77 };
 
 /* What the rules look at. */
 struct packet {
@@ -17,6 +17,8 @@ struct packet {
         const char *state;  /* of conntrack: "new", "established", "related", "invalid" */
         const char *status; /* "dnat" or "" */
         const char *icmp;   /* its type, or "" */
+        unsigned from_port;
+        bool old; /* TCP: not the SYN of a new connection */
 };
 
 static bool is_in(const json_t *right, const char *value)
@@ -60,8 +62,21 @@ static bool is_field(const json_t *payload, const json_t *right, const struct pa
                 return (strchr(p->to, ':') != NULL) == weir_streq(protocol, "ip6") && is_address(right, p->to);
         if (weir_streq(field, "dport"))
                 return weir_streq(protocol, p->protocol) && p->port == json_integer_value(right);
+        if (weir_streq(field, "sport"))
+                return weir_streq(protocol, p->protocol) && p->from_port == json_integer_value(right);
         assert_string_equal(field, "type");
         return weir_streq(protocol, p->protocol) && is_in(right, p->icmp);
+}
+
+/* "tcp flags & (syn | ack) != syn" */
+static bool is_not_new(const json_t *left, const json_t *right, const struct packet *p)
+{
+        weir_auto_free char *text = json_dumps(left, JSON_COMPACT | JSON_SORT_KEYS);
+
+        assert_string_equal(text,
+                            "{\"&\":[{\"payload\":{\"field\":\"flags\",\"protocol\":\"tcp\"}},[\"syn\",\"ack\"]]}");
+        assert_string_equal(json_string_value(right), "syn");
+        return weir_streq(p->protocol, "tcp") && p->old;
 }
 
 static bool matches(const json_t *match, const struct packet *p)
@@ -69,8 +84,12 @@ static bool matches(const json_t *match, const struct packet *p)
         const json_t *left = json_object_get(match, "left"), *right = json_object_get(match, "right"), *key;
         const char *op = json_string_value(json_object_get(match, "op"));
 
+        if (weir_streq(op, "!="))
+                return is_not_new(left, right, p);
         assert_true(weir_streq(op, "==") || weir_streq(op, "in"));
         key = json_object_get(json_object_get(left, "meta"), "key");
+        if (key && weir_streq(json_string_value(key), "nfproto"))
+                return is_in(right, strchr(p->to, ':') ? "ipv6" : "ipv4");
         if (key) {
                 assert_string_equal(json_string_value(key), "l4proto");
                 return is_in(right, p->protocol);
@@ -86,7 +105,13 @@ static const char *apply(const json_t *statement, bool *log)
 {
         static char text[64];
         const json_t *redirect = json_object_get(statement, "redirect"), *reject = json_object_get(statement, "reject");
+        const json_t *tproxy = json_object_get(statement, "tproxy");
 
+        if (tproxy) {
+                (void)snprintf(text, sizeof(text), "tproxy %s %d", json_string_value(json_object_get(tproxy, "addr")),
+                               (int)json_integer_value(json_object_get(tproxy, "port")));
+                return text;
+        }
         if (redirect) {
                 (void)snprintf(text, sizeof(text), "redirect %d",
                                (int)json_integer_value(json_object_get(redirect, "port")));
@@ -121,15 +146,15 @@ static const char *run_rule(const json_t *rule, const struct packet *p, bool *lo
 
                 if (match && !matches(match, p))
                         return NULL;
-                if (!match)
+                if (!match && !verdict)
                         verdict = apply(statement, log);
         }
         return verdict;
 }
 
-static json_t *load(void)
+static json_t *load(enum weir_nft_way way)
 {
-        weir_auto_free char *text = weir_nft_ruleset(&ports);
+        weir_auto_free char *text = weir_nft_ruleset(&ports, way);
         json_error_t error;
         json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
 
@@ -177,121 +202,169 @@ static const char *run_chain(const json_t *root, const char *chain, const struct
 
 struct expectation {
         struct packet packet;
-        const char *nat, *filter; /* NULL: not asked */
+        const char *first, *last; /* what the chain that moves it says, and the one that judges; NULL: not asked */
         bool log;
 };
 
-#define NEW "new", "", ""
+#define NEW "new", "", "", 0, false
+#define OLD "new", "", "", 0, true
+#define V4 "tproxy 127.0.0.1 15001"
+#define V6 "tproxy ::1 15001"
 
-static void packets_end_where_they_should(void **state)
+static void check(enum weir_nft_way way, const char *first, const struct expectation *all, size_t n)
 {
-        static const struct expectation all[] = {
-                /* DNS, whatever the address, over UDP and TCP. */
-                { { "udp", "8.8.8.8", 53, NEW }, "redirect 15053", NULL, false },
-                { { "udp", "127.0.0.53", 53, NEW }, "redirect 15053", NULL, false },
-                { { "udp", "2001:4860:4860::8888", 53, NEW }, "redirect 15053", NULL, false },
-                { { "udp", "::1", 53, NEW }, "redirect 15053", NULL, false },
-                { { "tcp", "8.8.8.8", 53, NEW }, "redirect 15054", NULL, false },
-                { { "tcp", "127.0.0.1", 53, NEW }, "redirect 15054", NULL, false },
-                /* TCP to the relay, but for the workload's own loopback. */
+        json_t *root = load(way);
+
+        for (size_t i = 0; i < n; i++) {
+                const struct expectation *e = &all[i];
+                bool log = false;
+
+                print_message("%s %s:%u %s\n", e->packet.protocol, e->packet.to, e->packet.port, e->packet.state);
+                if (e->first)
+                        assert_string_equal(run_chain(root, first, &e->packet, &log), e->first);
+                assert_false(log);
+                if (e->last)
+                        assert_string_equal(run_chain(root, "reject", &e->packet, &log), e->last);
+                assert_int_equal(log, e->log);
+        }
+        json_decref(root);
+}
+
+/* What no rule opens is told to Weir and refused at once, however TCP gets there. */
+static const struct expectation refused[] = {
+        { { "udp", "8.8.8.8", 443, NEW }, "accept", "admin-prohibited", true },
+        { { "udp", "198.35.26.96", 123, NEW }, "accept", "admin-prohibited", true },
+        { { "udp", "2001:4860:4860::8888", 443, NEW }, "accept", "admin-prohibited", true },
+        { { "udp", "::ffff:1.2.3.4", 443, NEW }, "accept", "admin-prohibited", true },
+        { { "icmp", "8.8.8.8", 0, "new", "", "echo-request", 0, false }, "accept", "admin-prohibited", true },
+        { { "icmpv6", "2001:db8::1", 0, "new", "", "echo-request", 0, false }, "accept", "admin-prohibited", true },
+        { { "icmpv6", "ff02::2", 0, "new", "", "nd-router-solicit", 0, false }, "accept", "admin-prohibited", true },
+        { { "sctp", "8.8.8.8", 53, NEW }, "accept", "admin-prohibited", true },
+        { { "dccp", "8.8.8.8", 53, NEW }, "accept", "admin-prohibited", true },
+        { { "udp", "8.8.8.8", 443, "invalid", "", "", 0, false }, "accept", "admin-prohibited", true },
+        /* DNS, whatever the address, and its answers; the workload's own loopback; the kernel's errors. */
+        { { "udp", "8.8.8.8", 53, NEW }, "accept", "accept", false },
+        { { "udp", "127.0.0.53", 53, NEW }, "accept", "accept", false },
+        { { "udp", "2001:4860:4860::8888", 53, NEW }, "accept", "accept", false },
+        { { "udp", "::1", 53, NEW }, "accept", "accept", false },
+        { { "udp", "100.64.0.1", 40000, "new", "", "", 53, false }, "accept", "accept", false },
+        { { "udp", "127.0.0.1", 5000, NEW }, "accept", "accept", false },
+        { { "tcp", "8.8.8.8", 53, NEW }, "accept", "accept", false },
+        { { "tcp", "127.0.0.1", 53, NEW }, "accept", "accept", false },
+        { { "tcp", "127.0.0.1", 8080, NEW }, "accept", "accept", false },
+        { { "tcp", "127.255.255.255", 8080, NEW }, "accept", "accept", false },
+        { { "tcp", "::1", 8080, NEW }, "accept", "accept", false },
+        { { "icmp", "100.64.0.1", 0, "new", "", "destination-unreachable", 0, false }, NULL, "accept", false },
+        { { "icmpv6", "fe80::1", 0, "new", "", "destination-unreachable", 0, false }, NULL, "accept", false },
+};
+
+static void diverted_packets_end_where_they_should(void **state)
+{
+        static const struct expectation tcp[] = {
+                { { "tcp", "198.35.26.96", 443, NEW }, V4, "accept", false },
+                { { "tcp", "198.35.26.96", 22, NEW }, V4, "accept", false },
+                { { "tcp", "2620:0:861:ed1a::1", 443, NEW }, V6, "accept", false },
+                { { "tcp", "169.254.169.254", 80, NEW }, V4, "accept", false },
+                { { "tcp", "0.0.0.0", 80, NEW }, V4, "accept", false },
+                { { "tcp", "128.0.0.0", 80, NEW }, V4, "accept", false },
+                { { "tcp", "126.255.255.255", 80, NEW }, V4, "accept", false },
+                { { "tcp", "::2", 80, NEW }, V6, "accept", false },
+                /* What has its socket already. */
+                { { "tcp", "198.35.26.96", 443, OLD }, "accept", "accept", false },
+                { { "tcp", "100.64.0.1", 40000, OLD }, "accept", "accept", false },
+        };
+
+        (void)state;
+        check(WEIR_NFT_TPROXY, "divert", tcp, WEIR_ARRAY_SIZE(tcp));
+        check(WEIR_NFT_TPROXY, "divert", refused, WEIR_ARRAY_SIZE(refused));
+}
+
+static void redirected_packets_end_where_they_should(void **state)
+{
+        static const struct expectation tcp[] = {
                 { { "tcp", "198.35.26.96", 443, NEW }, "redirect 15001", NULL, false },
-                { { "tcp", "198.35.26.96", 22, NEW }, "redirect 15001", NULL, false },
                 { { "tcp", "2620:0:861:ed1a::1", 443, NEW }, "redirect 15001", NULL, false },
                 { { "tcp", "169.254.169.254", 80, NEW }, "redirect 15001", NULL, false },
                 { { "tcp", "0.0.0.0", 80, NEW }, "redirect 15001", NULL, false },
                 { { "tcp", "128.0.0.0", 80, NEW }, "redirect 15001", NULL, false },
                 { { "tcp", "126.255.255.255", 80, NEW }, "redirect 15001", NULL, false },
                 { { "tcp", "::2", 80, NEW }, "redirect 15001", NULL, false },
-                { { "tcp", "127.0.0.1", 8080, NEW }, "accept", "accept", false },
-                { { "tcp", "127.255.255.255", 8080, NEW }, "accept", "accept", false },
-                { { "tcp", "::1", 8080, NEW }, "accept", "accept", false },
-                { { "udp", "127.0.0.1", 5000, NEW }, "accept", "accept", false },
                 /* What was redirected, and answers to it. */
-                { { "tcp", "127.0.0.1", 15001, "new", "dnat", "" }, NULL, "accept", false },
-                { { "tcp", "198.35.26.96", 443, "new", "dnat", "" }, NULL, "accept", false },
-                { { "tcp", "198.35.26.96", 443, "established", "", "" }, NULL, "accept", false },
-                { { "icmp", "100.64.0.1", 0, "related", "", "destination-unreachable" }, NULL, "accept", false },
-                { { "icmp", "100.64.0.1", 0, "new", "", "destination-unreachable" }, NULL, "accept", false },
-                { { "icmpv6", "fe80::1", 0, "new", "", "destination-unreachable" }, NULL, "accept", false },
-                /* Everything else is told to Weir and refused at once. */
-                { { "udp", "8.8.8.8", 443, NEW }, "accept", "admin-prohibited", true },
-                { { "udp", "198.35.26.96", 123, NEW }, "accept", "admin-prohibited", true },
-                { { "udp", "2001:4860:4860::8888", 443, NEW }, "accept", "admin-prohibited", true },
-                { { "udp", "::ffff:1.2.3.4", 443, NEW }, "accept", "admin-prohibited", true },
-                { { "icmp", "8.8.8.8", 0, "new", "", "echo-request" }, "accept", "admin-prohibited", true },
-                { { "icmpv6", "2001:db8::1", 0, "new", "", "echo-request" }, "accept", "admin-prohibited", true },
-                { { "icmpv6", "ff02::2", 0, "new", "", "nd-router-solicit" }, "accept", "admin-prohibited", true },
-                { { "sctp", "8.8.8.8", 53, NEW }, "accept", "admin-prohibited", true },
-                { { "dccp", "8.8.8.8", 53, NEW }, "accept", "admin-prohibited", true },
-                { { "udp", "8.8.8.8", 443, "invalid", "", "" }, "accept", "admin-prohibited", true },
+                { { "tcp", "127.0.0.1", 15001, "new", "dnat", "", 0, false }, NULL, "accept", false },
+                { { "tcp", "198.35.26.96", 443, "new", "dnat", "", 0, false }, NULL, "accept", false },
+                { { "tcp", "198.35.26.96", 443, "established", "", "", 0, true }, NULL, "accept", false },
+                { { "icmp", "100.64.0.1", 0, "related", "", "destination-unreachable", 0, false },
+                  NULL,
+                  "accept",
+                  false },
                 /* TCP that nobody redirected; but its forgotten tail is nobody's attempt. */
                 { { "tcp", "8.8.8.8", 443, NEW }, NULL, "tcp reset", true },
-                { { "tcp", "8.8.8.8", 443, "untracked", "", "" }, NULL, "tcp reset", true },
-                { { "tcp", "8.8.8.8", 443, "invalid", "", "" }, NULL, "drop", false },
+                { { "tcp", "8.8.8.8", 443, "untracked", "", "", 0, false }, NULL, "tcp reset", true },
+                { { "tcp", "8.8.8.8", 443, "invalid", "", "", 0, true }, NULL, "drop", false },
         };
-        json_t *root = load();
 
         (void)state;
-        for (size_t i = 0; i < WEIR_ARRAY_SIZE(all); i++) {
-                const struct expectation *e = &all[i];
-                bool log = false;
-
-                print_message("%s %s:%u %s\n", e->packet.protocol, e->packet.to, e->packet.port, e->packet.state);
-                if (e->nat)
-                        assert_string_equal(run_chain(root, "redirect", &e->packet, &log), e->nat);
-                assert_false(log);
-                if (e->filter)
-                        assert_string_equal(run_chain(root, "reject", &e->packet, &log), e->filter);
-                assert_int_equal(log, e->log);
-        }
-        json_decref(root);
+        check(WEIR_NFT_REDIRECT, "redirect", tcp, WEIR_ARRAY_SIZE(tcp));
+        check(WEIR_NFT_REDIRECT, "redirect", refused, WEIR_ARRAY_SIZE(refused));
 }
 
-/* Both chains see what leaves; the one that decides drops what no rule of it has met. */
+/* One chain brings TCP to Weir; the other sees what leaves, and drops what no rule of it has met. */
 static void the_chains_are_hooked(void **state)
 {
-        unsigned tables = 0, chains = 0;
-        json_t *root = load();
-        const json_t *command;
-        size_t i;
+        static const struct {
+                const char *name, *type, *hook, *policy;
+        } wanted[WEIR_NFT_WAY_COUNT][2] = {
+                { { "divert", "filter", "prerouting", "accept" }, { "reject", "filter", "output", "drop" } },
+                { { "redirect", "nat", "output", "accept" }, { "reject", "filter", "output", "drop" } },
+        };
 
         (void)state;
-        json_array_foreach(json_object_get(root, "nftables"), i, command)
-        {
-                const json_t *chain = added(command, "chain");
-                const char *name = json_string_value(json_object_get(chain, "name"));
+        for (size_t way = 0; way < WEIR_NFT_WAY_COUNT; way++) {
+                unsigned tables = 0, chains = 0;
+                json_t *root = load((enum weir_nft_way)way);
+                const json_t *command;
+                size_t i;
 
-                tables += added(command, "table") != NULL;
-                if (!chain)
-                        continue;
-                assert_string_equal(json_string_value(json_object_get(chain, "hook")), "output");
-                if (weir_streq(name, "redirect")) {
-                        assert_string_equal(json_string_value(json_object_get(chain, "type")), "nat");
-                } else {
-                        assert_string_equal(name, "reject");
-                        assert_string_equal(json_string_value(json_object_get(chain, "type")), "filter");
-                        assert_string_equal(json_string_value(json_object_get(chain, "policy")), "drop");
+                json_array_foreach(json_object_get(root, "nftables"), i, command)
+                {
+                        const json_t *chain = added(command, "chain");
+
+                        tables += added(command, "table") != NULL;
+                        if (!chain)
+                                continue;
+                        assert_true(chains < 2);
+                        assert_string_equal(json_string_value(json_object_get(chain, "name")),
+                                            wanted[way][chains].name);
+                        assert_string_equal(json_string_value(json_object_get(chain, "type")),
+                                            wanted[way][chains].type);
+                        assert_string_equal(json_string_value(json_object_get(chain, "hook")),
+                                            wanted[way][chains].hook);
+                        assert_string_equal(json_string_value(json_object_get(chain, "policy")),
+                                            wanted[way][chains].policy);
+                        chains++;
                 }
-                chains++;
+                assert_int_equal(tables, 1);
+                assert_int_equal(chains, 2);
+                json_decref(root);
         }
-        assert_int_equal(tables, 1);
-        assert_int_equal(chains, 2);
-        json_decref(root);
 }
 
 /* nft itself takes them, in a network namespace without a way out. */
 static void load_in_child(const char *folder)
 {
-        weir_auto_free char *text = weir_nft_ruleset(&ports);
         struct weir_err err = { 0 };
         struct weir_nft nft;
 
         (void)folder;
         enter_sandbox();
-        assert_int_equal(unshare(CLONE_NEWNET), 0);
-        assert_int_equal(weir_nft_start(text, &nft, &err), 0);
-        if (weir_nft_finish(&nft, &err) < 0)
-                fail_msg("%s", err.text);
+        for (size_t way = 0; way < WEIR_NFT_WAY_COUNT; way++) {
+                weir_auto_free char *text = weir_nft_ruleset(&ports, (enum weir_nft_way)way);
+
+                assert_int_equal(unshare(CLONE_NEWNET), 0);
+                assert_int_equal(weir_nft_start(text, &nft, &err), 0);
+                if (weir_nft_finish(&nft, &err) < 0)
+                        fail_msg("%s", err.text);
+        }
         /* What it does not take is told in its own words. */
         assert_int_equal(weir_nft_start("{\"nftables\": [{\"add\": {\"chain\": {}}}]}", &nft, &err), 0);
         assert_int_equal(weir_nft_finish(&nft, &err), WEIR_EUNSUPPORTED);
@@ -308,7 +381,8 @@ static void nft_takes_them(void **state)
 int main(void)
 {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(packets_end_where_they_should),
+                cmocka_unit_test(diverted_packets_end_where_they_should),
+                cmocka_unit_test(redirected_packets_end_where_they_should),
                 cmocka_unit_test(the_chains_are_hooked),
                 cmocka_unit_test(nft_takes_them),
         };

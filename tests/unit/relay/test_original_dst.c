@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the kernel says of redirected connections, in a network namespace of the test's own: both families, an IPv4
- * connection on an IPv6 listener, and one that nobody redirected.
+ * What the kernel says of redirected and diverted connections, in a network namespace of the test's own: both families,
+ * an IPv4 connection on an IPv6 listener, and one that nobody redirected.
  */
 #include <sched.h>
 #include <setjmp.h>
@@ -61,7 +61,10 @@ static int redirect_everything(void **state)
                    "ip -6 route add local ::/0 dev lo && "
                    "nft 'add table inet t; add chain inet t o { type nat hook output priority -100; };"
                    " add rule inet t o ip daddr 198.51.100.0/24 meta l4proto tcp redirect to :15001;"
-                   " add rule inet t o ip6 daddr 2001:db8::/32 meta l4proto tcp redirect to :15001'") != 0)
+                   " add rule inet t o ip6 daddr 2001:db8::/32 meta l4proto tcp redirect to :15001;"
+                   " add chain inet t p { type filter hook prerouting priority -150; };"
+                   " add rule inet t p ip daddr 192.0.2.0/24 meta l4proto tcp tproxy ip to 127.0.0.1:15001;"
+                   " add rule inet t p ip6 daddr 3fff::/20 meta l4proto tcp tproxy ip6 to [::1]:15001'") != 0)
                 fail_msg("this test needs the programs ip and nft");
         return 0;
 }
@@ -87,7 +90,8 @@ static int listen_on(const char *address)
 }
 
 /* Connects to @address and asks the accepted socket, as the relay does. The result, and the text of what was found. */
-static int ask(int listener, const char *address, uint16_t port, char ret_text[static WEIR_ENDPOINT_STRLEN])
+static int ask_by(int (*find)(int fd, bool v4, struct weir_addr *ret_addr, uint16_t *ret_port), int listener,
+                  const char *address, uint16_t port, char ret_text[static WEIR_ENDPOINT_STRLEN])
 {
         struct sockaddr_storage sa;
         struct weir_addr addr, from;
@@ -103,12 +107,23 @@ static int ask(int listener, const char *address, uint16_t port, char ret_text[s
         accepted = weir_relay_sys_real.accept(listener, (struct sockaddr *)&sa, &length);
         assert_true(accepted >= 0);
         assert_int_equal(weir_addr_from_sockaddr((struct sockaddr *)&sa, length, &from, &from_port), 0);
-        r = weir_original_dst(accepted, weir_addr_is_v4(&from), &addr, &found);
+        r = find(accepted, weir_addr_is_v4(&from), &addr, &found);
         if (r == 0)
                 (void)weir_endpoint_format(&addr, found, ret_text);
         (void)close(accepted);
         (void)close(client);
         return r;
+}
+
+static int ask(int listener, const char *address, uint16_t port, char ret_text[static WEIR_ENDPOINT_STRLEN])
+{
+        return ask_by(weir_original_dst, listener, address, port, ret_text);
+}
+
+static int local_address(int fd, bool v4, struct weir_addr *ret_addr, uint16_t *ret_port)
+{
+        (void)v4;
+        return weir_local_address(fd, ret_addr, ret_port);
 }
 
 static void test_four(void **state)
@@ -150,12 +165,40 @@ static void test_not_redirected(void **state)
         (void)close(listener);
 }
 
+/* TPROXY: the connection keeps its destination, and the listener says that it takes such. */
+static void test_diverted(void **state)
+{
+        static const struct {
+                const char *listener, *to, *found;
+                int level, option;
+        } ways[] = {
+                { "127.0.0.1", "192.0.2.7", "192.0.2.7:443", IPPROTO_IP, IP_TRANSPARENT },
+                { "::1", "3fff::7", "[3fff::7]:443", IPPROTO_IPV6, IPV6_TRANSPARENT },
+        };
+        const int on = 1;
+
+        (void)state;
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(ways); i++) {
+                int listener = listen_on(ways[i].listener);
+                char text[WEIR_ENDPOINT_STRLEN];
+
+                assert_false(weir_is_transparent(listener));
+                assert_int_equal(setsockopt(listener, ways[i].level, ways[i].option, &on, sizeof(on)), 0);
+                assert_true(weir_is_transparent(listener));
+                assert_int_equal(ask_by(local_address, listener, ways[i].to, 443, text), 0);
+                assert_string_equal(text, ways[i].found);
+                (void)close(listener);
+        }
+        assert_false(weir_is_transparent(-1));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_four),
                 cmocka_unit_test(test_six_and_mapped),
                 cmocka_unit_test(test_not_redirected),
+                cmocka_unit_test(test_diverted),
         };
 
         return cmocka_run_group_tests_name("relay/original_dst", tests, redirect_everything, NULL);
