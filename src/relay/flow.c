@@ -163,7 +163,7 @@ struct weir_flow *weir_flow_alloc(struct weir_relay *relay)
                 .generation = flow->generation,
                 .state = WEIR_FLOW_NEW,
                 .timer = flow->timer,
-                .half = { { .fd = -1 }, { .fd = -1 } },
+                .half = { { .fd = -1, .few = true }, { .fd = -1, .few = true } },
                 .id = ++relay->last_id,
                 .opened_ns = weir_loop_now(relay->loop),
                 .turn = relay->turn,

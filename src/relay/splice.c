@@ -13,15 +13,20 @@
  * One saving: when fewer bytes came than the pipe has slots, the source is drained for sure, and the read that would
  * say EAGAIN is left out; not once the peer has hung up, for then the end is still to be read.
  *
+ * Few bytes are copied: recv(2) and send(2) cost less than two calls of splice(2). Whether they are few is guessed from
+ * the last time. What the target does not take goes into the pipe, as if it had been filled.
+ *
  * A flow that has moved its share goes on in the deferred pass, so that none starves the others.
  *
- * Where there is no pipe to be had (descriptors, the bound of the pool) bytes are copied: peeked into a buffer on the
- * stack, sent, and only what was sent is taken from the source. That needs no memory of its own, so no flow waits for a
- * pipe. The same way passes TCP's urgent mark, at which splice(2) stops, with 0 if the peer has closed since; so 0 is
- * not believed before recv(2) says it too. The urgent byte goes on in its place, without the mark.
+ * Where there is no pipe to be had (descriptors, the bound of the pool) bytes are peeked into a buffer on the stack,
+ * sent, and only what was sent is taken from the source. That needs no memory of its own, so no flow waits for a pipe.
+ * The same way passes TCP's urgent mark, at which splice(2) stops, with 0 if the peer has closed since; so 0 is not
+ * believed before recv(2) says it too. The urgent byte goes on in its place, without the mark (SO_OOBINLINE, in
+ * dial.c).
  */
 #include <errno.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "event/loop.h"
 #include "relay/internal.h"
@@ -29,6 +34,7 @@
 #define SHARE (2 * 1024 * 1024)
 #define ROUNDS 16
 #define COPY_SIZE (64 * 1024)
+#define FEW 4096
 
 enum progress { PROGRESS_BROKEN = -1, PROGRESS_STUCK = 0, PROGRESS_MOVED = 1 };
 
@@ -40,16 +46,6 @@ static enum progress failed(int error, bool *able)
         return error == EAGAIN ? PROGRESS_STUCK : PROGRESS_BROKEN;
 }
 
-/* SO_OOBINLINE keeps the urgent byte in its place in the stream. */
-static void start_copying(struct weir_half *source)
-{
-        const int on = 1;
-
-        if (!source->copying)
-                (void)setsockopt(source->fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
-        source->copying = true;
-}
-
 static enum progress fill(struct weir_flow *flow, struct weir_half *source)
 {
         ssize_t n = flow->relay->sys->splice(source->fd, source->pipe->fds[1], source->pipe->capacity);
@@ -57,10 +53,11 @@ static enum progress fill(struct weir_flow *flow, struct weir_half *source)
         if (n < 0)
                 return failed((int)-n, &source->readable);
         if (n == 0) {
-                start_copying(source);
+                source->copying = true;
                 return PROGRESS_MOVED;
         }
         source->queued = (size_t)n;
+        source->few = source->queued < FEW;
         if (source->queued < source->pipe->slots && !source->hung_up)
                 source->readable = false;
         return PROGRESS_MOVED;
@@ -97,6 +94,33 @@ static enum progress copy(struct weir_half *source, struct weir_half *target)
                                                                                         PROGRESS_BROKEN;
 }
 
+/* What the target does not take now goes into the pipe, which is empty and has room for far more than FEW. */
+static enum progress copy_few(struct weir_half *source, struct weir_half *target)
+{
+        char bytes[FEW];
+        ssize_t got, sent;
+        size_t left;
+
+        got = recv(source->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+        if (got < 0)
+                return failed(errno, &source->readable);
+        source->eof = got == 0;
+        source->few = got < FEW;
+        if (source->few && !source->hung_up)
+                source->readable = false;
+        if (got == 0)
+                return PROGRESS_MOVED;
+        sent = send(target->fd, bytes, (size_t)got, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && failed(errno, &target->writable) == PROGRESS_BROKEN)
+                return PROGRESS_BROKEN;
+        left = (size_t)got - (size_t)(sent > 0 ? sent : 0);
+        source->bytes += (size_t)got - left;
+        if (left > 0 && write(source->pipe->fds[1], bytes + (size_t)got - left, left) != (ssize_t)left)
+                return PROGRESS_BROKEN;
+        source->queued = left;
+        return PROGRESS_MOVED;
+}
+
 static enum progress move_once(struct weir_flow *flow, struct weir_half *source, struct weir_half *target)
 {
         if (source->queued > 0)
@@ -105,7 +129,9 @@ static enum progress move_once(struct weir_flow *flow, struct weir_half *source,
                 return PROGRESS_STUCK;
         if (!source->pipe && !source->copying)
                 source->pipe = weir_pipe_take(&flow->relay->pipes);
-        return source->pipe && !source->copying ? fill(flow, source) : copy(source, target);
+        if (!source->pipe || source->copying)
+                return copy(source, target);
+        return source->few ? copy_few(source, target) : fill(flow, source);
 }
 
 static void start_half_close_deadline(struct weir_flow *flow)
@@ -135,7 +161,7 @@ static bool move_way(struct weir_flow *flow, enum weir_side side, enum weir_side
         int round = 0;
 
         if (source->urgent)
-                start_copying(source);
+                source->copying = true;
         while (progress == PROGRESS_MOVED && !source->finished) {
                 if (round++ == ROUNDS || source->bytes - before >= SHARE) {
                         *ret_more = true;

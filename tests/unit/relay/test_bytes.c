@@ -169,6 +169,43 @@ static void test_slow_reader(void **state)
         (void)assert_one_record(WEIR_REASON_FINISHED);
 }
 
+/* Messages so small that they are copied: what the target does not take any more must wait, and in its order. */
+static void test_few_bytes_to_a_slow_reader(void **state)
+{
+        const int small = 8192;
+        struct pair p;
+        struct stream s = { .seed = 5 };
+        ssize_t n = 0;
+
+        (void)state;
+        assert_int_equal(setsockopt(rig.server_fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+        start_relay();
+        p = open_flow();
+        s.from = p.client;
+        s.to = p.server;
+        while (n >= 0) {
+                uint8_t chunk[700];
+
+                for (size_t i = 0; i < sizeof(chunk); i++)
+                        chunk[i] = byte_at(s.sent + i);
+                n = write(p.client, chunk, sizeof(chunk));
+                s.sent += n > 0 ? (size_t)n : 0;
+                turn();
+        }
+        assert_int_equal(rig.relay->pipes.n - rig.relay->pipes.n_idle, 1);
+        s.total = s.sent;
+        (void)shutdown(p.client, SHUT_WR);
+        for (size_t i = 0; i < 1000000 && !s.ended; i++) {
+                turn();
+                receive_some(&s);
+        }
+        assert_int_equal(s.got, s.total);
+        (void)shutdown(p.server, SHUT_WR);
+        UNTIL(rig.n_records == 1);
+        assert_int_equal(assert_one_record(WEIR_REASON_FINISHED)->bytes_sent, s.total);
+        close_pair(&p);
+}
+
 static void test_idle_flows_hold_no_pipe(void **state)
 {
         struct pair p[20];
@@ -256,6 +293,7 @@ int main(void)
                 TEST(test_short_splices),
                 TEST(test_without_pipes),
                 TEST(test_slow_reader),
+                TEST(test_few_bytes_to_a_slow_reader),
                 TEST(test_idle_flows_hold_no_pipe),
                 TEST(test_one_pipe_for_two_ways),
                 TEST(test_urgent),
