@@ -102,10 +102,11 @@ struct weir_capture_ops {
         /* Next one: 1, or 0 when none waits, -ENOBUFS when some were lost (go on). */
         int (*next_rejected)(struct weir_capture *capture, struct weir_rejected *ret);
 
-        /* Who owns the socket with this local address inside: 0 and filled (pid of the host's namespace), or -ENOENT.
+        /* Who owns the socket with this local address inside: 0 and filled (pid of the host's namespace), or -ENOENT,
+         * -EBUSY when asked too often. @to: what it is connected to, NULL if not known; it makes the search short.
          * @command: 16 bytes. */
         int (*owner)(struct weir_capture *capture, enum weir_ip_protocol protocol, const struct weir_addr *from,
-                     uint16_t port, pid_t *ret_pid, char *command);
+                     uint16_t port, const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command);
 
         /* A non-blocking TCP socket inside the boundary, connecting to the workload's loopback; >= 0 or -errno. For
          * --publish. */

@@ -351,16 +351,18 @@ static int find_original(struct weir_capture *c, const struct weir_addr *from, u
 }
 
 static int cgroup_owner(struct weir_capture *c, enum weir_ip_protocol protocol, const struct weir_addr *from,
-                        uint16_t port, pid_t *ret_pid, char *command)
+                        uint16_t port, const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
 {
-        struct weir_bpf_to to;
+        struct weir_bpf_to original;
 
         (void)protocol;
-        if (find_original(c, from, port, &to) < 0)
+        (void)to;
+        (void)to_port;
+        if (find_original(c, from, port, &original) < 0)
                 return -ENOENT;
-        *ret_pid = (pid_t)to.pid;
-        memcpy(command, to.command, sizeof(to.command));
-        command[sizeof(to.command) - 1] = '\0';
+        *ret_pid = (pid_t)original.pid;
+        memcpy(command, original.command, sizeof(original.command));
+        command[sizeof(original.command) - 1] = '\0';
         return 0;
 }
 

@@ -94,12 +94,14 @@ static int redirect_next_rejected(struct weir_capture *c, struct weir_rejected *
 
 /* Other containers have PID namespaces of their own: the pod's processes cannot be named from here. */
 static int redirect_owner(struct weir_capture *c, enum weir_ip_protocol protocol, const struct weir_addr *from,
-                          uint16_t port, pid_t *ret_pid, char *command)
+                          uint16_t port, const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
 {
         (void)c;
         (void)protocol;
         (void)from;
         (void)port;
+        (void)to;
+        (void)to_port;
         (void)ret_pid;
         (void)command;
         return -ENOENT;

@@ -41,6 +41,7 @@ struct weir_capture {
         pid_t init;
         int pidfd, events, service;
         int fds[WEIR_BOX_FD_COUNT];
+        struct weir_owner owner;
         struct weir_exit exit; /* of a command that never ran */
         bool exit_known, exit_told, own_pids;
 };
@@ -244,9 +245,11 @@ static int sealed_next_rejected(struct weir_capture *c, struct weir_rejected *re
 }
 
 static int sealed_owner(struct weir_capture *c, enum weir_ip_protocol protocol, const struct weir_addr *from,
-                        uint16_t port, pid_t *ret_pid, char *command)
+                        uint16_t port, const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
 {
-        return weir_owner_find(c->fds[WEIR_BOX_FD_DIAG], c->init, protocol, from, port, ret_pid, command);
+        c->owner.diag = c->fds[WEIR_BOX_FD_DIAG];
+        c->owner.init = c->init;
+        return weir_owner_find(&c->owner, protocol, from, port, to, to_port, ret_pid, command);
 }
 
 static int sealed_connect_inside(struct weir_capture *c, uint16_t port)

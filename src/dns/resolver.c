@@ -106,7 +106,7 @@ static void ask_owner(const struct weir_resolver *resolver, const struct client 
         command[0] = '\0';
         if (resolver->ops->owner)
                 resolver->ops->owner(resolver->context, client->tcp ? WEIR_IP_TCP : WEIR_IP_UDP, &client->from,
-                                     client->port, ret_pid, command);
+                                     client->port, NULL, 0, ret_pid, command);
 }
 
 void resolver_deny(struct weir_resolver *resolver, const struct client *client, const char *name,

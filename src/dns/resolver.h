@@ -22,9 +22,9 @@ struct weir_resolver_ops {
         struct weir_policy *(*policy)(void *context);              /* the current snapshot, borrowed */
         void (*record)(void *context, struct weir_record *record); /* denials and, with allowed ones, their end */
         /* pid and command of who sent from this address and port inside the workload; 0 and "" if not known. @command
-         * has 16 bytes */
+         * has 16 bytes. @to: as in capture.h */
         void (*owner)(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                      pid_t *ret_pid, char *command);
+                      const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command);
 };
 
 struct weir_resolver_options {

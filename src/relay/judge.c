@@ -12,7 +12,9 @@ void weir_judge_owner(struct weir_flow *flow)
         struct weir_relay *relay = flow->relay;
 
         if (relay->ops.owner && !flow->published)
-                relay->ops.owner(relay->context, WEIR_IP_TCP, &flow->from, flow->from_port, &flow->pid, flow->command);
+                relay->ops.owner(relay->context, WEIR_IP_TCP, &flow->from, flow->from_port,
+                                 flow->has_destination ? &flow->destination : NULL, flow->port, &flow->pid,
+                                 flow->command);
 }
 
 static void set_dialled(struct weir_flow *flow, const struct weir_addr *addr, uint16_t port)

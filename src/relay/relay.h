@@ -19,10 +19,10 @@ struct weir_relay_ops {
         struct weir_policy *(*policy)(void *context); /* current snapshot, borrowed */
         void (*opened)(void *context);
         void (*record)(void *context, struct weir_record *record); /* once a flow, at its end or denial */
-        /* pid and command of the socket with this local address inside the workload; 0 and "" if unknown. @command has
-         * 16 bytes */
+        /* pid and command of the socket with this local address inside the workload, connected to @to (NULL: not
+         * known); 0 and "" if unknown. @command has 16 bytes */
         void (*owner)(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                      pid_t *ret_pid, char *command);
+                      const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command);
         /* Where the connection from this local address wanted to go; -ENOENT. NULL: the kernel's connection tracking
          * knows (SO_ORIGINAL_DST). */
         int (*original_dst)(void *context, const struct weir_addr *from, uint16_t port, struct weir_addr *ret_addr,

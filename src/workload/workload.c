@@ -104,11 +104,11 @@ static void opened(void *context)
 }
 
 static void owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                  pid_t *ret_pid, char *command)
+                  const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
 {
         struct weir_workload *w = context;
 
-        if (w->ops->owner(w->capture, protocol, from, port, ret_pid, command) < 0) {
+        if (w->ops->owner(w->capture, protocol, from, port, to, to_port, ret_pid, command) < 0) {
                 *ret_pid = 0;
                 command[0] = '\0';
         }
@@ -268,7 +268,8 @@ static void record_rejected(struct weir_workload *w, const struct weir_rejected 
                 (void)snprintf(number, sizeof(number), "%u", rejected->ip_protocol);
                 record.protocol = number;
         }
-        owner(w, rejected->protocol, &rejected->source, rejected->source_port, &record.pid, command);
+        owner(w, rejected->protocol, &rejected->source, rejected->source_port, &rejected->destination, rejected->port,
+              &record.pid, command);
         record.command = command[0] ? command : NULL;
         hand_on(w, &record);
 }

@@ -99,9 +99,11 @@ static void take_record(void *context, struct weir_record *record)
 }
 
 static void get_owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                      pid_t *ret_pid, char *command)
+                      const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
 {
         (void)context;
+        (void)to;
+        (void)to_port;
         (void)protocol;
         (void)from;
         (void)port;

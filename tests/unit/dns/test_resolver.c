@@ -87,10 +87,12 @@ static void take_record(void *context, struct weir_record *record)
 }
 
 static void get_owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                      pid_t *ret_pid, char *command)
+                      const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
 {
         (void)context;
         (void)from;
+        (void)to;
+        (void)to_port;
         assert_true(port > 0 && (protocol == WEIR_IP_UDP || protocol == WEIR_IP_TCP));
         *ret_pid = 4711;
         (void)strcpy(command, "curl");

@@ -164,10 +164,11 @@ static void take_record(void *context, struct weir_record *record)
 }
 
 static void give_owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                       pid_t *ret_pid, char *command)
+                       const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
 {
         (void)context;
         assert_int_equal(protocol, WEIR_IP_TCP);
+        assert_true(!to || to_port != 0);
         assert_true(port != 0 && (weir_addr_is_v4(from) || from->bytes[15] == 1));
         rig.n_owner++;
         *ret_pid = 4711;

@@ -102,12 +102,14 @@ static int fake_next_rejected(struct weir_capture *c, struct weir_rejected *ret)
 }
 
 static int fake_owner(struct weir_capture *c, enum weir_ip_protocol protocol, const struct weir_addr *from,
-                      uint16_t port, pid_t *ret_pid, char *command)
+                      uint16_t port, const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
 {
         (void)c;
         (void)protocol;
         (void)from;
         (void)port;
+        (void)to;
+        (void)to_port;
         *ret_pid = 42;
         (void)snprintf(command, 16, "ntpdate");
         return 0;
