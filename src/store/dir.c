@@ -291,6 +291,7 @@ static void dir_close(struct weir_store *base)
         struct weir_dir *store = weir_dir(base);
 
         weir_watch_close(store);
+        weir_dir_cache_clear(&store->cache);
         weir_close_cleanup(&store->fd);
         free(store);
 }

@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
 
 #include "base/cleanup.h"
 #include "base/digest.h"
@@ -46,6 +48,31 @@ struct weir_watch {
         int error;
 };
 
+/* What stat(2) said of a file when it was read. @settled: long enough after its last change to be believed again. */
+struct weir_dir_mark {
+        dev_t device;
+        ino_t inode;
+        off_t size;
+        int64_t modified_ns, changed_ns;
+        bool settled;
+};
+
+/* One file of the last pass: its digest, and what it held if that is kept. */
+struct weir_dir_cached {
+        enum weir_kind kind;
+        char *namespace_, *file;
+        struct weir_dir_mark mark;
+        char hash[WEIR_SHA256_STRLEN];
+        struct weir_resource *resource;
+};
+
+#define WEIR_DIR_CACHE_BYTES ((off_t)8 * 1024 * 1024)
+struct weir_dir_cache {
+        struct weir_dir_cached *items; /* in the order of a pass: kind, namespace, file */
+        size_t n, capacity;
+        off_t bytes; /* of the files whose resources are kept */
+};
+
 /**
  * struct weir_dir - a store in a folder
  * @base:   its path is as the person named it, made absolute: for messages, and to find the folder the first time
@@ -58,6 +85,7 @@ struct weir_dir {
         unsigned lock_wait_ms;
         char digest[WEIR_SHA256_STRLEN];
         struct weir_watch watch;
+        struct weir_dir_cache cache; /* only while it is watched */
 };
 
 static inline struct weir_dir *weir_dir(struct weir_store *base)
@@ -113,6 +141,19 @@ int weir_dir_not_found(struct weir_err *err, enum weir_kind kind, const char *na
 int weir_dir_snapshot(struct weir_store *base, struct weir_resources *list, struct weir_errs *errors);
 int weir_dir_get(struct weir_store *base, enum weir_kind kind, const char *namespace_, const char *name,
                  struct weir_resource **ret_resource, struct weir_err *err);
+
+/* dir_cache.c */
+
+struct weir_dir_mark weir_dir_mark(const struct stat *st); /* as of now */
+/* The file as it was read last, if it cannot have changed since; else NULL. */
+const struct weir_dir_cached *weir_dir_cache_find(const struct weir_dir_cache *cache, enum weir_kind kind,
+                                                  const char *namespace_, const char *file,
+                                                  const struct weir_dir_mark *mark);
+/* To be called in the order of a pass. @resource: NULL if it was not parsed. 0; -ENOMEM */
+WEIR_MUST int weir_dir_cache_add(struct weir_dir_cache *cache, enum weir_kind kind, const char *namespace_,
+                                 const char *file, const struct weir_dir_mark *mark, const char *hash,
+                                 struct weir_resource *resource);
+void weir_dir_cache_clear(struct weir_dir_cache *cache);
 
 /* dir_write.c */
 

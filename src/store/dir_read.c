@@ -15,7 +15,8 @@
  * What looks like a resource at the wrong place is an error: silence would leave a person wondering.
  *
  * While the store is watched, each folder is watched before it is listed: what appears later is told by the watch,
- * what was there before is seen by the pass.
+ * what was there before is seen by the pass. And what each file held is remembered, so that the next pass reads only
+ * those that changed (dir_cache.c); its answers are the same as without.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -36,6 +37,7 @@ struct pass {
         struct weir_resources *list;
         struct weir_errs *errors;
         struct weir_buf digest;
+        struct weir_dir_cache *fresh; /* what this pass reads; NULL: not to be remembered */
 };
 
 WEIR_DEFINE_CLEANUP(resource, struct weir_resource *, weir_resource_unref)
@@ -148,20 +150,53 @@ static int parse_apart(const char *bytes, size_t n, enum weir_kind kind, const c
         return r;
 }
 
-static int slurp(int folder, const char *file, char **ret_bytes, size_t *ret_n)
+/* @ret_mark: of before the file was read, so that what is written meanwhile shows as a change. */
+static int slurp(int folder, const char *file, char **ret_bytes, size_t *ret_n, struct weir_dir_mark *ret_mark)
 {
         weir_auto_close int fd = -1;
+        struct stat st;
         int r;
 
         r = weir_dir_open_file(folder, file, &fd);
         if (r < 0)
                 return r;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        *ret_mark = weir_dir_mark(&st);
         return weir_fd_slurp(fd, WEIR_DOCUMENT_BYTES_MAX, ret_bytes, ret_n);
 }
 
 static char *path_of(const struct weir_dir *store, enum weir_kind kind, const char *namespace_, const char *file)
 {
         return weir_asprintf("%s/%s/%s/%s", store->base.path, weir_kind_info(kind)->type, namespace_, file);
+}
+
+static int remember(struct pass *pass, enum weir_kind kind, const char *namespace_, const char *file,
+                    const struct weir_dir_mark *mark, const char *hash, struct weir_resource *resource)
+{
+        return pass->fresh ? weir_dir_cache_add(pass->fresh, kind, namespace_, file, mark, hash, resource) : 0;
+}
+
+/* Whether the last pass's answer still holds for this file; then it is given again. -errno; 0: it has to be read. */
+static int recall(struct pass *pass, enum weir_kind kind, const char *namespace_, const char *file, int folder,
+                  const char *path, struct weir_resource **ret_resource)
+{
+        const struct weir_dir_cached *known;
+        struct weir_dir_mark mark;
+        struct stat st;
+
+        if (!pass->fresh || fstatat(folder, file, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+                return 0;
+        mark = weir_dir_mark(&st);
+        known = weir_dir_cache_find(&pass->store->cache, kind, namespace_, file, &mark);
+        if (!known || (ret_resource && !known->resource))
+                return 0;
+        if (remember(pass, kind, namespace_, file, &known->mark, known->hash, known->resource) < 0)
+                return -ENOMEM;
+        weir_buf_printf(&pass->digest, "%s %s\n", path, known->hash);
+        if (ret_resource)
+                *ret_resource = weir_resource_ref(known->resource);
+        return 1;
 }
 
 /* -ENOENT if there is no such file; WEIR_EINVALID if it is broken. */
@@ -172,6 +207,7 @@ static int load(struct pass *pass, enum weir_kind kind, const char *namespace_, 
         weir_auto_free char *name = strndup(file, strlen(file) - strlen(WEIR_DIR_SUFFIX));
         weir_auto_free char *bytes = NULL;
         char hash[WEIR_SHA256_STRLEN];
+        struct weir_dir_mark mark;
         size_t n = 0;
         int r;
 
@@ -180,7 +216,10 @@ static int load(struct pass *pass, enum weir_kind kind, const char *namespace_, 
         if (!weir_dir_is_name(name))
                 return add_text(pass, path,
                                 "a resource has no such name: use a-z, 0-9, - and . only, at most 250 of them");
-        r = slurp(folder, file, &bytes, &n);
+        r = recall(pass, kind, namespace_, file, folder, path, ret_resource);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        r = slurp(folder, file, &bytes, &n, &mark);
         if (r == -ENOENT || r == -ENOMEM)
                 return r;
         if (r == -EFBIG)
@@ -189,7 +228,8 @@ static int load(struct pass *pass, enum weir_kind kind, const char *namespace_, 
                 return add_errno(pass, path, r);
         weir_sha256_hex(bytes, n, hash);
         weir_buf_printf(&pass->digest, "%s %s\n", path, hash);
-        return ret_resource ? parse_apart(bytes, n, kind, namespace_, name, path, ret_resource, pass->errors) : 0;
+        r = ret_resource ? parse_apart(bytes, n, kind, namespace_, name, path, ret_resource, pass->errors) : 0;
+        return r == 0 ? remember(pass, kind, namespace_, file, &mark, hash, ret_resource ? *ret_resource : NULL) : r;
 }
 
 int weir_dir_load(struct weir_dir *store, enum weir_kind kind, const char *namespace_, const char *name, int folder,
@@ -402,7 +442,10 @@ static int check_watch(struct pass *pass)
 int weir_dir_pass(struct weir_dir *store, struct weir_resources *list, struct weir_errs *errors,
                   char ret_digest[static WEIR_SHA256_STRLEN])
 {
-        struct pass pass = { .store = store, .list = list, .errors = errors };
+        struct weir_dir_cache fresh = { 0 };
+        struct pass pass = {
+                .store = store, .list = list, .errors = errors, .fresh = store->watch.fd >= 0 ? &fresh : NULL
+        };
         int r;
 
         r = pass_all(&pass);
@@ -413,6 +456,11 @@ int weir_dir_pass(struct weir_dir *store, struct weir_resources *list, struct we
         if (r == 0)
                 weir_sha256_hex(pass.digest.data ? pass.digest.data : "", pass.digest.length, ret_digest);
         weir_buf_clear(&pass.digest);
+        if (r == 0) {
+                weir_dir_cache_clear(&store->cache);
+                store->cache = fresh;
+        } else
+                weir_dir_cache_clear(&fresh);
         return r;
 }
 

@@ -3,6 +3,9 @@
 #include "help.h"
 
 #include <poll.h>
+#include <time.h>
+
+#include "model/resource.h"
 
 /* Generous: reached only if the watch is broken. */
 #define PATIENCE_MS 20000
@@ -279,6 +282,100 @@ static void without_a_watch_the_digest_tells(void **state)
         assert_true(weir_store_changed(store));
 }
 
+static struct weir_resource *find_in(const struct weir_resources *list, const char *name)
+{
+        for (size_t i = 0; i < list->n; i++)
+                if (weir_streq(list->items[i]->name, name))
+                        return list->items[i];
+        fail_msg("%s is missing", name);
+        return NULL;
+}
+
+static void snapshot(struct weir_store *store, struct weir_resources *ret)
+{
+        struct weir_errs errors = { 0 };
+
+        assert_int_equal(weir_store_snapshot(store, ret, &errors), 0);
+        weir_errs_clear(&errors);
+}
+
+/* What the kernel notes of a file is older than it must be to be believed. */
+static void settle(const struct fixture *f, const char *name)
+{
+        weir_auto_free char *path = weir_asprintf("%s/external-service/default/%s.yaml", f->folder, name);
+        struct timespec now;
+        struct stat st;
+
+        assert_int_equal(stat(path, &st), 0);
+        do {
+                (void)usleep(10000);
+                assert_int_equal(clock_gettime(CLOCK_REALTIME, &now), 0);
+        } while ((now.tv_sec - st.st_ctim.tv_sec) * 1000 + (now.tv_nsec - st.st_ctim.tv_nsec) / 1000000 <= 110);
+}
+
+/* The same resource, not one read again; and the changed one anew. */
+static void only_what_changed_is_read_again(void **state)
+{
+        struct fixture *f = *state;
+        struct weir_resources before = { 0 }, after = { 0 };
+
+        put_file(f->folder, "default", "kept", CIDR_A);
+        put_file(f->folder, "default", "other", CIDR_A);
+        settle(f, "other");
+        assert_true(weir_store_changed(f->store));
+        snapshot(f->store, &before);
+        put_file(f->folder, "default", "other", CIDR_B);
+        assert_true(weir_store_changed(f->store));
+        snapshot(f->store, &after);
+        assert_int_equal(after.n, 2);
+        assert_ptr_equal(find_in(&before, "kept"), find_in(&after, "kept"));
+        assert_ptr_not_equal(find_in(&before, "other"), find_in(&after, "other"));
+        assert_string_equal(find_in(&after, "other")->hosts[0], CIDR_B);
+        weir_resources_clear(&before);
+        weir_resources_clear(&after);
+}
+
+/* In place, of the same size, with its time set back: the kernel's own note of the change gives it away. */
+static void a_change_that_hides_is_told(void **state)
+{
+        struct fixture *f = *state;
+        weir_auto_free char *path = help_path(f->folder, "external-service/default/one.yaml");
+        struct weir_resources list = { 0 };
+        struct timespec times[2];
+        struct stat st;
+
+        put_file(f->folder, "default", "one", "10.0.0.0/8");
+        settle(f, "one");
+        assert_true(weir_store_changed(f->store));
+        take(f->store);
+        assert_int_equal(stat(path, &st), 0);
+        put_file(f->folder, "default", "one", "11.0.0.0/8");
+        times[0] = st.st_atim;
+        times[1] = st.st_mtim;
+        assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+        assert_true(weir_store_changed(f->store));
+        snapshot(f->store, &list);
+        assert_string_equal(find_in(&list, "one")->hosts[0], "11.0.0.0/8");
+        weir_resources_clear(&list);
+}
+
+/* Many changes within one tick of the kernel's clock: each is seen. */
+static void changes_in_quick_succession_are_told(void **state)
+{
+        struct fixture *f = *state;
+
+        for (unsigned i = 0; i < 200; i++) {
+                weir_auto_free char *cidr = weir_asprintf("10.%u.0.0/16", 10 + i % 90);
+                struct weir_resources list = { 0 };
+
+                put_file(f->folder, "default", "one", cidr);
+                assert_true(weir_store_changed(f->store));
+                snapshot(f->store, &list);
+                assert_string_equal(find_in(&list, "one")->hosts[0], cidr);
+                weir_resources_clear(&list);
+        }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -294,6 +391,9 @@ int main(void)
                 TEST(a_store_that_appears_is_told),
                 TEST(a_store_that_appears_step_by_step_is_told),
                 TEST(a_store_that_appears_is_checked),
+                TEST(only_what_changed_is_read_again),
+                TEST(a_change_that_hides_is_told),
+                TEST(changes_in_quick_succession_are_told),
                 TEST(without_a_watch_the_digest_tells),
         };
 
