@@ -82,6 +82,9 @@ struct weir_exit {
 
 struct weir_capture_ops {
         const char *name; /* "sealed" */
+        /* start() starts no command: it opens the way by which this process itself gets out, the store included, so it
+         * comes before the policy is read. */
+        bool opens_own_way;
 
         /**
          * start() - build the boundary and start the command behind it

@@ -140,6 +140,7 @@ static int redirect_kill(struct weir_capture *c, int signal)
 
 const struct weir_capture_ops weir_capture_redirect = {
         .name = "redirect",
+        .opens_own_way = true,
         .start = redirect_start,
         .take_listeners = redirect_take_listeners,
         .take_dns_udp = redirect_take_dns_udp,

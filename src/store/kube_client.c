@@ -47,7 +47,7 @@ const struct weir_kube_times weir_kube_times = {
         .retry_last = 30000,
         .watch = 300000,
         .first = 15000,
-        .keep = 1000,
+        .keep = 300,
 };
 
 static int out_of_memory(struct weir_err *err)
@@ -111,10 +111,12 @@ static size_t on_answer(char *bytes, size_t size, size_t n, void *context)
 /* The kernel gives up on a peer that is gone, also while bytes of ours wait. */
 static int on_socket(void *context, curl_socket_t fd, curlsocktype purpose)
 {
+        const struct weir_kube_client *client = context;
         unsigned timeout = USER_TIMEOUT_MS;
 
-        (void)context;
         (void)purpose;
+        if (client->mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &client->mark, sizeof(client->mark)) < 0)
+                return CURL_SOCKOPT_ERROR;
         (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
         return CURL_SOCKOPT_OK;
 }
@@ -327,6 +329,8 @@ static CURLcode put_limits(const struct weir_kube_client *client, struct weir_ku
                 r = curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_PROBE_SECONDS);
         if (r == CURLE_OK)
                 r = curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
+        if (r == CURLE_OK)
+                r = curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, (void *)(uintptr_t)client);
         return r;
 }
 

@@ -45,6 +45,7 @@ struct weir_kube_plugin {
  * struct weir_kube_client
  * @token, @certificate, @key: what the plugin gave; NULL before and without one
  * @expires: seconds since the epoch; 0 if it does not say
+ * @mark: SO_MARK of its sockets; 0 for none
  * @easy: for one request after the other, on a connection that stays
  */
 struct weir_kube_client {
@@ -53,6 +54,7 @@ struct weir_kube_client {
         struct weir_kube_plugin plugin;
         char *token, *certificate, *key;
         int64_t expires;
+        uint32_t mark;
         CURL *easy;
 };
 

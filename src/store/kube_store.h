@@ -14,7 +14,6 @@
  * @first:       what the first list came to; the reason is in @first_error
  * @keep_folder, @keep_path: where the last good policy is kept; NULL if nowhere
  * @keep_due:    when it is written next, in ns; 0 if what is kept is what is in force
- * @kept:        it has been written once
  * @restored:    when what was taken from disk had been written; NULL if nothing was
  */
 struct weir_kubernetes {
@@ -25,7 +24,6 @@ struct weir_kubernetes {
         struct weir_err first_error;
         char *keep_folder, *keep_path;
         uint64_t keep_due;
-        bool kept;
         char *restored, *trouble;
 };
 

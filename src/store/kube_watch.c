@@ -77,6 +77,7 @@ struct weir_kube_follow {
         struct weir_kube_request probe;
         bool probing;
         bool changed;
+        uint64_t wake; /* when the owner wants a turn; 0: never */
 };
 
 /* --- time --- */
@@ -100,6 +101,8 @@ static uint64_t next_due(const struct weir_kube_follow *follow)
         const struct weir_kube_times *times = &follow->client->times;
         uint64_t due = follow->curl_due ? follow->curl_due : UINT64_MAX;
 
+        if (follow->wake)
+                due = min(due, follow->wake);
         if (follow->client->plugin.pid)
                 due = min(due, follow->client->plugin.deadline);
         for (size_t i = 0; i < WEIR_KIND_COUNT; i++) {
@@ -733,9 +736,13 @@ static void timers(struct weir_kube_follow *follow)
         }
 }
 
-static bool is_ready(const struct weir_kube_follow *follow)
+static bool is_ready(struct weir_kube_follow *follow)
 {
-        return next_due(follow) <= weir_time_ns();
+        uint64_t now = weir_time_ns();
+
+        if (follow->wake && follow->wake <= now)
+                follow->wake = 0;
+        return next_due(follow) <= now;
 }
 
 bool weir_kube_follow_turn(struct weir_kube_follow *follow)
@@ -830,6 +837,12 @@ void weir_kube_follow_free(struct weir_kube_follow *follow)
 int weir_kube_follow_fd(const struct weir_kube_follow *follow)
 {
         return follow->epoll;
+}
+
+void weir_kube_follow_wake(struct weir_kube_follow *follow, uint64_t at_ns)
+{
+        follow->wake = at_ns;
+        arm(follow);
 }
 
 bool weir_kube_follow_synced(const struct weir_kube_follow *follow)

@@ -17,6 +17,8 @@ WEIR_MUST int weir_kube_follow_new(struct weir_kube_client *client, struct weir_
 void weir_kube_follow_free(struct weir_kube_follow *follow);
 
 int weir_kube_follow_fd(const struct weir_kube_follow *follow); /* readable when there is something to do */
+/* Readable at @at_ns at the latest, once; 0 for never mind. */
+void weir_kube_follow_wake(struct weir_kube_follow *follow, uint64_t at_ns);
 /* Does what can be done without waiting. Whether what the policy depends on changed since the last call. */
 bool weir_kube_follow_turn(struct weir_kube_follow *follow);
 /* Waits until every kind has been listed once. Ends at the first failure, which is in @err; following goes on. */

@@ -355,7 +355,7 @@ static void keep(struct weir_kubernetes *store)
                 return;
         store->keep_due = 0;
         if (store->keep_path && collect(store, &list, NULL) == 0)
-                store->kept = weir_kube_keep_write(store->keep_path, store->client->config.server, &list) == 0;
+                (void)!weir_kube_keep_write(store->keep_path, store->client->config.server, &list);
         weir_resources_clear(&list);
 }
 
@@ -451,8 +451,10 @@ static bool kubernetes_changed(struct weir_store *base)
                 return true;
         changed = weir_kube_follow_turn(store->follow);
         if (changed && !store->keep_due)
-                store->keep_due = weir_time_ns() + (store->kept ? store->client->times.keep * WEIR_MS : 0);
+                store->keep_due = weir_time_ns() + store->client->times.keep * WEIR_MS;
         keep(store);
+        if (store->keep_due)
+                weir_kube_follow_wake(store->follow, store->keep_due);
         return changed;
 }
 
@@ -482,6 +484,11 @@ static int kubernetes_protect(const struct weir_store *base, struct weir_strv *p
         if (r == 0 && weir_kube_keep_path(store->client->config.server, &folder, &path) == 0)
                 r = weir_strv_add(paths, folder);
         return r;
+}
+
+static void kubernetes_set_mark(struct weir_store *base, uint32_t mark)
+{
+        weir_kubernetes(base)->client->mark = mark;
 }
 
 /* --- open and close --- */
@@ -515,6 +522,7 @@ static const struct weir_store_ops kubernetes_ops = {
         .changed = kubernetes_changed,
         .trouble = kubernetes_trouble,
         .protect = kubernetes_protect,
+        .set_mark = kubernetes_set_mark,
         .close = kubernetes_close,
         .tolerant = true,
 };

@@ -13,7 +13,7 @@ struct weir_errs;
 struct weir_store;
 struct weir_strv;
 
-/* Contracts are those of store.h. @trouble and @protect may be NULL: never any, and nothing. */
+/* Contracts are those of store.h. @trouble, @protect and @set_mark may be NULL: never any, and nothing. */
 struct weir_store_ops {
         int (*create)(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
                       struct weir_err *err);
@@ -30,6 +30,7 @@ struct weir_store_ops {
         bool (*changed)(struct weir_store *store);
         const char *(*trouble)(struct weir_store *store);
         int (*protect)(const struct weir_store *store, struct weir_strv *paths);
+        void (*set_mark)(struct weir_store *store, uint32_t mark);
         void (*close)(struct weir_store *store);
         bool tolerant;
 };

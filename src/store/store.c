@@ -163,6 +163,12 @@ int weir_store_protect(const struct weir_store *store, struct weir_strv *paths)
         return store->ops->protect ? store->ops->protect(store, paths) : 0;
 }
 
+void weir_store_set_mark(struct weir_store *store, uint32_t mark)
+{
+        if (store->ops->set_mark)
+                store->ops->set_mark(store, mark);
+}
+
 bool weir_store_tolerant(const struct weir_store *store)
 {
         return store->ops->tolerant;

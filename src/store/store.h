@@ -37,6 +37,9 @@ const char *weir_store_path(const struct weir_store *store); /* for messages: ab
 WEIR_MUST int weir_store_namespace(const char *spec, char **ret_namespace, struct weir_err *err);
 /* Adds the files and folders by which a workload could change what the store says, now or at the next start. */
 WEIR_MUST int weir_store_protect(const struct weir_store *store, struct weir_strv *paths);
+/* What sockets to a server carry as SO_MARK from now on, before anything is asked; 0 for none. A folder has none. One
+ * that cannot get it is not used. */
+void weir_store_set_mark(struct weir_store *store, uint32_t mark);
 /* Whether a broken resource concerns itself alone: it allows nothing, the others hold. In a folder, which has one
  * owner, a broken file keeps the whole of the last good policy instead. */
 bool weir_store_tolerant(const struct weir_store *store);

@@ -6,9 +6,9 @@
  * resolver take them, both ask for the current snapshot through an operations struct, and everything that ends is one
  * record.
  *
- * Order at the start: policy, boundary, relay and resolver. The capture starts the command last of all, behind a
- * boundary that is whole; what it connects before the relay runs waits in the listener's queue, and is judged by the
- * first turn.
+ * Order at the start: policy, boundary, relay and resolver. In a pod the boundary stands already, and the policy is
+ * read through the door in it that is this process's own. The capture starts the command last of all, behind a boundary
+ * that is whole; what it connects before the relay runs waits in the listener's queue, and is judged by the first turn.
  *
  * A policy change: the store's watch wakes the loop; the whole store is read and compiled into a snapshot beside the
  * live one; only if all of it is good does the pointer move and do relay and resolver judge again what they hold.
@@ -542,7 +542,7 @@ static int start_behind_boundary(struct weir_workload *w, const struct weir_work
         int r;
 
         capture.policy = w->policy;
-        r = w->ops->start(&capture, &w->capture, err);
+        r = w->capture ? 0 : w->ops->start(&capture, &w->capture, err);
         if (r < 0)
                 return r;
         r = start_relay(w, options);
@@ -566,6 +566,13 @@ int weir_workload_start(struct weir_loop *loop, const struct weir_workload_optio
 
         if (!w)
                 return weir_err_set(err, -ENOMEM, "out of memory");
+        if (w->ops->opens_own_way) {
+                r = w->ops->start(&options->capture_options, &w->capture, err);
+                if (r < 0)
+                        return r;
+                if (w->store)
+                        weir_store_set_mark(w->store, mark_of(w));
+        }
         r = first_policy(w, options, err);
         if (r < 0)
                 return r;
