@@ -34,6 +34,10 @@ struct weir_command {
 extern const struct weir_command weir_commands[];               /* ends with a row without a name */
 const struct weir_command *weir_command_find(const char *name); /* NULL if there is none */
 
+/* Whether the program was called as istioctl, and its behaviour then; returns the exit status. */
+bool weir_is_istioctl(const char *program);
+int weir_istioctl(int argc, char **argv);
+
 int cmd_run(int argc, char **argv);
 int cmd_attach(int argc, char **argv);
 int cmd_detach(int argc, char **argv);

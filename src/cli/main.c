@@ -189,5 +189,7 @@ int main(int argc, char **argv)
                 return WEIR_EXIT_FAILED; /* and nowhere to say why */
         /* A caller that ignores SIGCHLD would keep Weir from seeing its own children end. */
         (void)signal(SIGCHLD, SIG_DFL);
+        if (weir_is_istioctl(argv[0]))
+                return finish_output(weir_istioctl(argc, argv));
         return finish_output(dispatch(argc, argv));
 }

@@ -474,6 +474,35 @@ class Following(Base):
         self.assertEqual(done.stderr.count("Read-only file system"), 3, done.stderr)
 
 
+class Istioctl(Base):
+    def istioctl(self, *words, status=0, **options):
+        program = self.cluster.lab.folder / "istioctl"
+        if not program.exists():
+            program.symlink_to(self.cluster.lab.binary)
+        done = self.cluster.lab.run([program, *words], env=self.cluster.environment(WEIR_STORE=None), **options)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return done
+
+    def test_the_page(self):
+        """Without a word about a store: the cluster of the kubeconfig is meant."""
+        sample = (self.cluster.lab.samples / "wikipedia-ext.yaml").read_text()
+        self.assertRegex(self.istioctl("create", "-f", "-", input=sample).stdout,
+                         r"\ACreated config external-service/default/wikipedia-ext at revision \d+\n\Z")
+        self.assertEqual(self.istioctl("create", "-f", "-", input=sample, status=255).stderr,
+                         'Error: externalservices.networking.istio.io "wikipedia-ext" already exists\n')
+        self.assertEqual(self.istioctl("get", "externalservices").stdout,
+                         "NAME\t\tKIND\t\t\t\t\t\tNAMESPACE\n"
+                         "wikipedia-ext\tExternalService.networking.istio.io.v1alpha3\tdefault\n")
+        shown = self.istioctl("get", "externalservice", "wikipedia-ext", "-o", "yaml").stdout
+        self.assertIn("  creationTimestamp: null\n", shown)
+        self.assertRegex(self.istioctl("replace", "-f", "-", input=shown).stdout, r"\AUpdated config .* to revision \d+\n\Z")
+        self.assertEqual(self.istioctl("delete", "externalservice", "wikipedia-ext").stdout,
+                         "Deleted config: externalservice wikipedia-ext\n")
+        self.assertEqual(self.istioctl("delete", "externalservice", "wikipedia-ext", status=255).stderr,
+                         "Error: 1 error occurred:\n\n* cannot delete wikipedia-ext: "
+                         'externalservices.networking.istio.io "wikipedia-ext" not found\n')
+
+
 class InAPod(Base):
     def test_the_service_account_is_the_default_store(self):
         self.create(rule("a", "10.0.0.0/24"))
