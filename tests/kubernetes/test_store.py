@@ -7,11 +7,12 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 import time
 import unittest
 
 from cluster import API, kubeconfig, put, shared
-from lab import DENIED4, DENIED6, OTHER4, WIKIPEDIA4, wait_until
+from lab import DENIED4, DENIED6, OTHER4, ROOT, WIKIPEDIA4, build_folder, wait_until
 
 CODE = ["curl", "-o", "/dev/null", "-s", "-w", "%{http_code}", "--max-time", "20"]
 WIKIPEDIA = f"https://{WIKIPEDIA4}/wiki/Main_Page"
@@ -518,3 +519,29 @@ class InAPod(Base):
         done = self.cluster.lab.run(["unshare", "-m", "sh", "-c", script], as_root=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("a ", done.stdout)
+
+
+class Installed(Base):
+    """The controller where weir install puts it: in pods, by its service account."""
+
+    def test_the_controllers_pods_write_the_status(self):
+        archive = self.cluster.folder / "controller-image.tar"
+        made = subprocess.run([sys.executable, str(ROOT / "tools/make-image"), str(build_folder()), "weir", "--output", str(archive)],
+                              capture_output=True, text=True, check=False)
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.cluster.load(archive)
+        self.addCleanup(self.kubectl, "-n", "weir-system", "scale", "deployment/weir-controller", "--replicas=0")
+        self.weir("install")
+        self.kubectl("-n", "weir-system", "scale", "deployment/weir-controller", "--replicas=2")
+        self.kubectl("-n", "weir-system", "rollout", "status", "deployment/weir-controller", "--timeout=90s")
+        self.create(rule("a", "10.0.0.0/24"))
+        self.assertTrue(wait_until(lambda: self.condition("a", "Programmed").get("status") == "True", 40, 0.3), self.logs())
+        holder = self.kubectl("-n", "weir-system", "get", "lease", "weir-controller", "-o", "jsonpath={.spec.holderIdentity}")
+        self.assertTrue(holder.startswith("weir-controller-"), holder)
+        # The holder goes in an orderly way: the other one takes over at once.
+        self.kubectl("-n", "weir-system", "delete", "pod", holder.rpartition("_")[0].rpartition("_")[0], "--wait=false")
+        self.create(rule("b", "10.0.1.0/24"))
+        self.assertTrue(wait_until(lambda: self.condition("b", "Accepted").get("status") == "True", 40, 0.3), self.logs())
+
+    def logs(self):
+        return self.kubectl("-n", "weir-system", "logs", "-l", "app.kubernetes.io/name=weir-controller", "--prefix", check=False)
