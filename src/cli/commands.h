@@ -37,6 +37,7 @@ const struct weir_command *weir_command_find(const char *name); /* NULL if there
 /* Whether the program was called as istioctl, and its behaviour then; returns the exit status. */
 bool weir_is_istioctl(const char *program);
 int weir_istioctl(int argc, char **argv);
+int weir_istioctl_context_create(const char *name, const char *server);
 
 int cmd_run(int argc, char **argv);
 int cmd_attach(int argc, char **argv);

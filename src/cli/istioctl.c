@@ -31,7 +31,7 @@
 
 /* What the command line said. Strings are borrowed from it. */
 struct line {
-        const char *file, *namespace_, *output, *kubeconfig, *ignored;
+        const char *file, *namespace_, *output, *kubeconfig, *api_server, *context, *ignored;
         const char *arguments[ARGUMENTS_MAX + 1]; /* the verb is not among them; NULL-terminated */
         size_t n_arguments;
 };
@@ -50,6 +50,8 @@ static const struct {
         { 'n', "namespace", offsetof(struct line, namespace_) },
         { 'o', "output", offsetof(struct line, output) },
         { 'c', "kubeconfig", offsetof(struct line, kubeconfig) },
+        { 0, "api-server", offsetof(struct line, api_server) },
+        { 0, "context", offsetof(struct line, context) },
         { 'p', "platform", offsetof(struct line, ignored) },
         { 'i', "istioNamespace", offsetof(struct line, ignored) },
         { 0, "log_target", offsetof(struct line, ignored) },
@@ -553,6 +555,17 @@ static int delete (const struct line *line)
 
 /* --- the way in --- */
 
+static int context_create(const struct line *line)
+{
+        if (!line->api_server) {
+                print_usage("context-create --api-server http://<ip>:<port> [flags]");
+                return fail("specify the the Istio api server IP"); /* as the original has it */
+        }
+        return weir_istioctl_context_create(line->context ? line->context : "istio", line->api_server) == WEIR_EXIT_OK ?
+                       0 :
+                       EXIT_ISTIOCTL;
+}
+
 static int version(const struct line *line)
 {
         char *argv[] = { (char[]){ "version" }, NULL };
@@ -562,6 +575,7 @@ static int version(const struct line *line)
 }
 
 static const struct verb verbs[] = {
+        { "context-create", "context-create --api-server http://<ip>:<port> [--context NAME]", context_create },
         { "create", "create -f FILE", create },
         { "delete", "delete <type> <name> [<name2> ... <nameN>] [flags]", delete },
         { "get", "get <type> [<name>] [flags]", get },

@@ -259,7 +259,7 @@ int weir_kube_plugin_continue(struct weir_kube_client *client, struct weir_err *
         for (unsigned i = 0; waitpid(plugin->pid, &status, WNOHANG) == 0; i++) {
                 const struct timespec pause = { .tv_nsec = 1000 * 1000 };
 
-                if (i == 100)
+                if (i == 20)
                         (void)kill(plugin->pid, SIGKILL);
                 (void)nanosleep(&pause, NULL);
         }

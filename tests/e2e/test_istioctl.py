@@ -121,6 +121,28 @@ class Istioctl(unittest.TestCase):
         self.assertIn("none of the files in KUBECONFIG (/nowhere) exists", said)
         self.assertIn("/elsewhere", self.istioctl("get", "externalservice", "--kubeconfig=/elsewhere", status=255, WEIR_STORE=None).stderr)
 
+    def test_context_create(self):
+        said = self.istioctl("context-create", status=255).stderr
+        self.assertRegex(said, r"\AUsage:\n(?:.*\n)+Error: specify the the Istio api server IP\n\Z")
+        done = self.istioctl("context-create", "--api-server", "http://127.0.0.1:8080")
+        self.assertEqual(done.stdout, "Context created\n")
+        config = self.folder / ".kube/config"
+        self.assertEqual(config.stat().st_mode & 0o777, 0o600)
+        said = self.istioctl("get", "externalservice", status=255, WEIR_STORE=None).stderr
+        self.assertIn("cannot reach the API server http://127.0.0.1:8080", said)
+        config.write_text(config.read_text() + "users:\n- name: me\n  user: {token: abc}\n")
+        done = self.istioctl("context-create", "--api-server=http://127.0.0.1:9", "--context", "other")
+        self.assertEqual(done.stdout, 'kubeconfig context switched to "other"\nContext created\n')
+        text = config.read_text()
+        self.assertIn("token: abc", text)
+        self.assertIn("current-context: \"other\"" if '"other"' in text else "current-context: other", text)
+        self.assertEqual(text.count("server: "), 2)
+        self.assertIn(":8080", self.istioctl("get", "externalservice", status=255, WEIR_STORE="kubernetes:istio").stderr)
+        self.assertIn(":9: ", self.istioctl("get", "externalservice", status=255, WEIR_STORE=None).stderr)
+        config.write_text("clusters: here\n")
+        self.assertIn("no kubeconfig that can be added to", self.istioctl("context-create", "--api-server", "http://a", status=255).stderr)
+        self.assertEqual(config.read_text(), "clusters: here\n")
+
     def test_help_and_version(self):
         self.assertIn("istioctl kube-inject -f FILE", self.istioctl("--help").stdout)
         self.assertIn("istioctl create", self.istioctl().stdout)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store in a real API server: definitions, verbs, following, faults, status."""
+import base64
 import contextlib
 import json
 import os
@@ -8,11 +9,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
 from cluster import API, kubeconfig, put, shared
-from lab import DENIED4, DENIED6, OTHER4, ROOT, WIKIPEDIA4, build_folder, wait_until
+from lab import DENIED4, DENIED6, OTHER4, ROOT, WIKIPEDIA4, build_folder, command, wait_until
 
 CODE = ["curl", "-o", "/dev/null", "-s", "-w", "%{http_code}", "--max-time", "20"]
 WIKIPEDIA = f"https://{WIKIPEDIA4}/wiki/Main_Page"
@@ -175,6 +177,50 @@ class Verbs(Base):
         text["contexts"][0]["context"]["namespace"] = namespace
         put(self.cluster.folder / "namespaced", text)
         return {"KUBECONFIG": str(self.cluster.folder / "namespaced")}
+
+
+class Credentials(Base):
+    """The ways of a kubeconfig that need a server to be believed."""
+
+    def written(self, name, user, **cluster):
+        path = self.cluster.folder / name
+        text = kubeconfig(self.cluster.folder, "u", "unused", **cluster)
+        text["users"][0]["user"] = user
+        put(path, text)
+        return {"KUBECONFIG": str(path)}
+
+    def token(self, user="admin"):
+        lines = (self.cluster.folder / "pki/tokens.csv").read_text().splitlines()
+        return next(line.split(",")[0] for line in lines if line.split(",")[1] == user)
+
+    def data(self, path):
+        return base64.b64encode((self.cluster.folder / path).read_bytes()).decode()
+
+    def test_a_client_certificate(self):
+        user = {"client-certificate-data": self.data("pki/api.pem"), "client-key-data": self.data("pki/api.key")}
+        self.assertEqual(self.weir("get", "externalservice", env=self.written("by-certificate", user)).stdout, "No resources found.\n")
+
+    def test_authority_data_and_another_name_in_the_certificate(self):
+        env = self.written("by-name", {"token": self.token()}, **{
+            "certificate-authority-data": self.data("pki/ca.pem"), "tls-server-name": "kubernetes.default.svc"})
+        self.weir("get", "externalservice", env=env)
+        done = self.weir("run", "--", "true", env=env)
+        self.assertEqual(done.stderr, "")
+        env = self.written("by-wrong-name", {"token": self.token()}, **{"tls-server-name": "elsewhere.test"})
+        self.assertIn("is not the cluster's", self.refused("get", "externalservice", env=env))
+
+    def test_impersonation(self):
+        said = self.refused("get", "externalservice", env=self.written("as-bob", {"token": self.token(), "as": "bob", "as-groups": ["g"]}))
+        self.assertIn('User "bob" cannot list resource "externalservices"', said)
+
+    def test_a_plugin(self):
+        credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": self.token()}}
+        plugin = self.cluster.lab.user_file("plugin", f"#!/bin/sh\ncat <<'E'\n{json.dumps(credential)}\nE\n", 0o755)
+        user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin), "interactiveMode": "Never"}}
+        env = self.written("by-plugin", user)
+        self.create(rule("a", WIKIPEDIA4), env=env)
+        done = self.weir("run", "--", *CODE, WIKIPEDIA, env=env)
+        self.assertEqual(done.stdout, "200", done.stderr)
 
 
 class BadSituations(Base):
@@ -417,6 +463,33 @@ class Following(Base):
             self.assertEqual(connections(), 1)
         finally:
             run.kill()
+
+    def test_a_connection_that_only_looks_open_is_left(self):
+        """Packets to the server vanish, as behind a firewall that forgot the connection; nobody is told."""
+        nft = ["ip", "netns", "exec", self.cluster.lab.app, "nft"]
+        shell = self.shell()
+        self.create(rule("a", WIKIPEDIA4))
+        self.becomes(shell, "200")
+        lines = self.cluster.lab.run(["ss", "-tnpH", "state", "established", "dst", "127.0.0.1:6443"], as_root=True).stdout.splitlines()
+        port = next(line for line in lines if f"pid={shell.pid}," in line).split()[2].rpartition(":")[2]
+        command([*nft, "add table inet holes; add chain inet holes out { type filter hook output priority 0; };"
+                       "add rule inet holes out meta skuid 1234 tcp dport 6443 drop;"
+                       f"add rule inet holes out tcp sport 6443 tcp dport {port} drop"])
+        try:
+            self.cluster.kubectl("delete", "es", "a")
+            # 30 s of silence, then 15 s for an answer, then a new connection that is not made.
+            said = []
+            reader = threading.Thread(target=lambda: said.extend(iter(shell.stderr.readline, "")), daemon=True)
+            reader.start()
+            self.assertTrue(wait_until(lambda: any("stays in force" in line for line in said), 90, 0.2), said)
+            self.assertEqual(self.ask(shell), "200")
+        finally:
+            command([*nft, "delete table inet holes"])
+        self.becomes(shell, "000")
+        shell.stdin.close()
+        shell.wait(20)
+        reader.join(20)
+        self.assertTrue(any("the policy is whole again" in line for line in said), said)
 
     def test_two_namespaces_do_not_open_each_others_doors(self):
         for name in ("team-a", "team-b"):
