@@ -58,6 +58,7 @@ static int out_of_memory(struct weir_err *err)
 int weir_kube_client_new(struct weir_kube_config *config, struct weir_kube_client **ret_client, struct weir_err *err)
 {
         weir_auto(kube_client) struct weir_kube_client *client = calloc(1, sizeof(*client));
+        int r;
 
         if (!client) {
                 weir_kube_config_clear(config);
@@ -67,9 +68,10 @@ int weir_kube_client_new(struct weir_kube_config *config, struct weir_kube_clien
         *config = (struct weir_kube_config){ 0 };
         client->times = weir_kube_times;
         client->plugin.fd = -1;
-        if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-                return weir_err_set(err, -ENOMEM, "cannot prepare libcurl");
-        client->easy = curl_easy_init();
+        r = weir_curl_load(err);
+        if (r < 0)
+                return r;
+        client->easy = weir_curl.easy_init();
         if (!client->easy)
                 return out_of_memory(err);
         *ret_client = TAKE_PTR(client);
@@ -83,15 +85,15 @@ void weir_kube_client_free(struct weir_kube_client *client)
         weir_kube_plugin_end(client);
         weir_kube_plugin_forget(client);
         if (client->easy)
-                curl_easy_cleanup(client->easy);
+                weir_curl.easy_cleanup(client->easy);
         weir_kube_config_clear(&client->config);
         free(client);
 }
 
 void weir_kube_request_clear(struct weir_kube_request *request)
 {
-        curl_slist_free_all(request->headers);
-        curl_slist_free_all(request->connect_to);
+        weir_curl.slist_free_all(request->headers);
+        weir_curl.slist_free_all(request->connect_to);
         free(request->path);
         free(request->url);
         weir_buf_clear(&request->answer);
@@ -131,7 +133,7 @@ static int add_header(struct weir_kube_request *request, const char *name, const
                 return -ENOMEM;
         if (strpbrk(line, "\r\n"))
                 return -EINVAL;
-        list = curl_slist_append(request->headers, line);
+        list = weir_curl.slist_append(request->headers, line);
         if (!list)
                 return -ENOMEM;
         request->headers = list;
@@ -226,7 +228,7 @@ static CURLcode put_blob(CURL *easy, CURLoption option, const char *pem)
 {
         struct curl_blob blob = { .data = (void *)(uintptr_t)pem, .len = strlen(pem), .flags = CURL_BLOB_COPY };
 
-        return curl_easy_setopt(easy, option, &blob);
+        return weir_curl.easy_setopt(easy, option, &blob);
 }
 
 static CURLcode put_trust(const struct weir_kube_client *client, CURL *easy)
@@ -239,9 +241,9 @@ static CURLcode put_trust(const struct weir_kube_client *client, CURL *easy)
         if (config->ca)
                 r = put_blob(easy, CURLOPT_CAINFO_BLOB, config->ca);
         if (r == CURLE_OK && config->insecure) {
-                r = curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+                r = weir_curl.easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
                 if (r == CURLE_OK)
-                        r = curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+                        r = weir_curl.easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
         }
         if (r == CURLE_OK && certificate && key) {
                 r = put_blob(easy, CURLOPT_SSLCERT_BLOB, certificate);
@@ -270,11 +272,11 @@ static CURLcode put_server_name(const struct weir_kube_client *client, struct we
         request->url = weir_asprintf("https://%s:%.*s%s%s", name, port ? (int)(host + n - port - 1) : 3,
                                      port ? port + 1 : "443", host + n, request->path);
         to = weir_asprintf("::%.*s%s", (int)n, host, port ? "" : ":443");
-        list = request->url && to ? curl_slist_append(NULL, to) : NULL;
+        list = request->url && to ? weir_curl.slist_append(NULL, to) : NULL;
         if (!list)
                 return CURLE_OUT_OF_MEMORY;
         request->connect_to = list; /* curl asks for it to live as long as the request */
-        return curl_easy_setopt(request->easy, CURLOPT_CONNECT_TO, list);
+        return weir_curl.easy_setopt(request->easy, CURLOPT_CONNECT_TO, list);
 }
 
 static CURLcode put_address(const struct weir_kube_client *client, struct weir_kube_request *request)
@@ -287,22 +289,23 @@ static CURLcode put_address(const struct weir_kube_client *client, struct weir_k
                 return CURLE_OUT_OF_MEMORY;
         r = put_server_name(client, request);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_URL, request->url);
+                r = weir_curl.easy_setopt(easy, CURLOPT_URL, request->url);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+                r = weir_curl.easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
         if (r == CURLE_OK && client->config.proxy)
-                r = curl_easy_setopt(easy, CURLOPT_PROXY, client->config.proxy);
+                r = weir_curl.easy_setopt(easy, CURLOPT_PROXY, client->config.proxy);
         return r;
 }
 
 static CURLcode put_method(struct weir_kube_request *request)
 {
-        CURLcode r = curl_easy_setopt(request->easy, CURLOPT_CUSTOMREQUEST, request->method);
+        CURLcode r = weir_curl.easy_setopt(request->easy, CURLOPT_CUSTOMREQUEST, request->method);
 
         if (r == CURLE_OK && request->body)
-                r = curl_easy_setopt(request->easy, CURLOPT_POSTFIELDS, request->body);
+                r = weir_curl.easy_setopt(request->easy, CURLOPT_POSTFIELDS, request->body);
         if (r == CURLE_OK && request->body)
-                r = curl_easy_setopt(request->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(request->body));
+                r = weir_curl.easy_setopt(request->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                                          (curl_off_t)strlen(request->body));
         return r;
 }
 
@@ -311,26 +314,26 @@ static CURLcode put_limits(const struct weir_kube_client *client, struct weir_ku
         CURL *easy = request->easy;
         CURLcode r;
 
-        r = curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+        r = weir_curl.easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
         /* Streams share one connection: wait for it rather than open another. */
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+                r = weir_curl.easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+                r = weir_curl.easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)client->times.connect);
+                r = weir_curl.easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)client->times.connect);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)client->times.request);
+                r = weir_curl.easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)client->times.request);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+                r = weir_curl.easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_SECONDS);
+                r = weir_curl.easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_SECONDS);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_PROBE_SECONDS);
+                r = weir_curl.easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_PROBE_SECONDS);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
+                r = weir_curl.easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, (void *)(uintptr_t)client);
+                r = weir_curl.easy_setopt(easy, CURLOPT_SOCKOPTDATA, (void *)(uintptr_t)client);
         return r;
 }
 
@@ -340,13 +343,13 @@ static CURLcode put_receiver(struct weir_kube_request *request)
 
         request->answer.limit = ANSWER_MAX;
         request->error[0] = '\0';
-        r = curl_easy_setopt(request->easy, CURLOPT_WRITEFUNCTION, on_answer);
+        r = weir_curl.easy_setopt(request->easy, CURLOPT_WRITEFUNCTION, on_answer);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(request->easy, CURLOPT_WRITEDATA, request);
+                r = weir_curl.easy_setopt(request->easy, CURLOPT_WRITEDATA, request);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(request->easy, CURLOPT_ERRORBUFFER, request->error);
+                r = weir_curl.easy_setopt(request->easy, CURLOPT_ERRORBUFFER, request->error);
         if (r == CURLE_OK)
-                r = curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers);
+                r = weir_curl.easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers);
         return r;
 }
 
@@ -356,8 +359,9 @@ static CURLcode put_password(const struct weir_kube_config *config, CURL *easy)
 
         if (!config->username)
                 return CURLE_OK;
-        r = curl_easy_setopt(easy, CURLOPT_USERNAME, config->username);
-        return r == CURLE_OK ? curl_easy_setopt(easy, CURLOPT_PASSWORD, config->password ? config->password : "") : r;
+        r = weir_curl.easy_setopt(easy, CURLOPT_USERNAME, config->username);
+        return r == CURLE_OK ? weir_curl.easy_setopt(easy, CURLOPT_PASSWORD, config->password ? config->password : "") :
+                               r;
 }
 
 int weir_kube_request_prepare(struct weir_kube_client *client, struct weir_kube_request *request, struct weir_err *err)
@@ -365,9 +369,9 @@ int weir_kube_request_prepare(struct weir_kube_client *client, struct weir_kube_
         CURLcode code;
         int r;
 
-        curl_easy_reset(request->easy);
-        curl_slist_free_all(TAKE_PTR(request->headers));
-        curl_slist_free_all(TAKE_PTR(request->connect_to));
+        weir_curl.easy_reset(request->easy);
+        weir_curl.slist_free_all(TAKE_PTR(request->headers));
+        weir_curl.slist_free_all(TAKE_PTR(request->connect_to));
         free(TAKE_PTR(request->url));
         weir_buf_clear(&request->answer);
         request->status = 0;
@@ -390,7 +394,7 @@ int weir_kube_request_prepare(struct weir_kube_client *client, struct weir_kube_
                 code = put_receiver(request);
         return code == CURLE_OK ? 0 :
                                   weir_err_set(err, WEIR_EINVALID, "the API server %s: %s", client->config.server,
-                                               curl_easy_strerror(code));
+                                               weir_curl.easy_strerror(code));
 }
 
 void weir_kube_request_done(struct weir_kube_request *request, CURLcode code)
@@ -398,8 +402,8 @@ void weir_kube_request_done(struct weir_kube_request *request, CURLcode code)
         curl_off_t after = 0;
 
         request->code = code;
-        (void)curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &request->status);
-        if (curl_easy_getinfo(request->easy, CURLINFO_RETRY_AFTER, &after) == CURLE_OK && after > 0)
+        (void)weir_curl.easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &request->status);
+        if (weir_curl.easy_getinfo(request->easy, CURLINFO_RETRY_AFTER, &after) == CURLE_OK && after > 0)
                 request->retry_after =
                         1000u * (unsigned)(after < RETRY_AFTER_MAX_SECONDS ? after : RETRY_AFTER_MAX_SECONDS);
 }
@@ -427,7 +431,7 @@ static int perform(struct weir_kube_client *client, struct weir_kube_request *re
         if (r == 0)
                 r = weir_kube_request_prepare(client, request, err);
         if (r == 0)
-                weir_kube_request_done(request, curl_easy_perform(request->easy));
+                weir_kube_request_done(request, weir_curl.easy_perform(request->easy));
         return r;
 }
 

@@ -5,7 +5,6 @@
  */
 #pragma once
 
-#include <curl/curl.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "store/curl.h"
 #include "store/kubeconfig.h"
 
 struct weir_err;

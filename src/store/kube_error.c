@@ -10,10 +10,10 @@ static int no_answer(const struct weir_kube_client *client, const struct weir_ku
                      struct weir_err *err)
 {
         const char *server = client->config.server;
-        const char *why = request->error[0] ? request->error : curl_easy_strerror(request->code);
+        const char *why = request->error[0] ? request->error : weir_curl.easy_strerror(request->code);
         curl_off_t connected = 0;
 
-        (void)curl_easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
+        (void)weir_curl.easy_getinfo(request->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
         if (request->code == CURLE_OPERATION_TIMEDOUT && connected > 0)
                 return weir_err_set(err, -ETIMEDOUT, "the API server %s did not answer within %u ms", server,
                                     client->times.request);

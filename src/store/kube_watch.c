@@ -159,14 +159,14 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *context,
 
 static int make_multi(struct weir_kube_follow *follow)
 {
-        follow->multi = curl_multi_init();
+        follow->multi = weir_curl.multi_init();
         if (!follow->multi)
                 return -ENOMEM;
-        if (curl_multi_setopt(follow->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) != CURLM_OK ||
-            curl_multi_setopt(follow->multi, CURLMOPT_SOCKETDATA, follow) != CURLM_OK ||
-            curl_multi_setopt(follow->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) != CURLM_OK ||
-            curl_multi_setopt(follow->multi, CURLMOPT_TIMERDATA, follow) != CURLM_OK ||
-            curl_multi_setopt(follow->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX) != CURLM_OK)
+        if (weir_curl.multi_setopt(follow->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) != CURLM_OK ||
+            weir_curl.multi_setopt(follow->multi, CURLMOPT_SOCKETDATA, follow) != CURLM_OK ||
+            weir_curl.multi_setopt(follow->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) != CURLM_OK ||
+            weir_curl.multi_setopt(follow->multi, CURLMOPT_TIMERDATA, follow) != CURLM_OK ||
+            weir_curl.multi_setopt(follow->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX) != CURLM_OK)
                 return -ENOMEM;
         return 0;
 }
@@ -174,7 +174,7 @@ static int make_multi(struct weir_kube_follow *follow)
 static void take_out(struct stream *stream)
 {
         if (stream->in_multi)
-                (void)curl_multi_remove_handle(stream->follow->multi, stream->request.easy);
+                (void)weir_curl.multi_remove_handle(stream->follow->multi, stream->request.easy);
         stream->in_multi = false;
 }
 
@@ -298,7 +298,7 @@ static size_t on_watch_bytes(char *bytes, size_t size, size_t n, void *context)
 
         n *= size;
         stream->heard = weir_time_ns();
-        (void)curl_easy_getinfo(stream->request.easy, CURLINFO_RESPONSE_CODE, &status);
+        (void)weir_curl.easy_getinfo(stream->request.easy, CURLINFO_RESPONSE_CODE, &status);
         if (status != 200) {
                 if (stream->request.answer.length + n <= ERROR_BODY_MAX)
                         weir_buf_add(&stream->request.answer, bytes, n);
@@ -320,7 +320,7 @@ static size_t on_watch_header(char *bytes, size_t size, size_t n, void *context)
 
         (void)bytes;
         stream->heard = weir_time_ns();
-        (void)curl_easy_getinfo(stream->request.easy, CURLINFO_RESPONSE_CODE, &status);
+        (void)weir_curl.easy_getinfo(stream->request.easy, CURLINFO_RESPONSE_CODE, &status);
         if (status == 200)
                 stream->error = (struct weir_err){ 0 };
         return size * n;
@@ -373,11 +373,11 @@ static int prepare_watch(struct stream *stream, struct weir_err *err)
         r = weir_kube_request_prepare(stream->follow->client, &stream->request, err);
         if (r < 0)
                 return r;
-        if (curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, 0L) != CURLE_OK ||
-            curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_watch_bytes) != CURLE_OK ||
-            curl_easy_setopt(easy, CURLOPT_WRITEDATA, stream) != CURLE_OK ||
-            curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_watch_header) != CURLE_OK ||
-            curl_easy_setopt(easy, CURLOPT_HEADERDATA, stream) != CURLE_OK)
+        if (weir_curl.easy_setopt(easy, CURLOPT_TIMEOUT_MS, 0L) != CURLE_OK ||
+            weir_curl.easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_watch_bytes) != CURLE_OK ||
+            weir_curl.easy_setopt(easy, CURLOPT_WRITEDATA, stream) != CURLE_OK ||
+            weir_curl.easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_watch_header) != CURLE_OK ||
+            weir_curl.easy_setopt(easy, CURLOPT_HEADERDATA, stream) != CURLE_OK)
                 return weir_err_set(err, -ENOMEM, "out of memory");
         weir_buf_clear(&stream->line);
         stream->line.limit = LINE_MAX_BYTES;
@@ -407,8 +407,8 @@ static void start(struct stream *stream)
                 failed(stream, &err, 0);
                 return;
         }
-        if (curl_easy_setopt(stream->request.easy, CURLOPT_PRIVATE, stream) != CURLE_OK ||
-            curl_multi_add_handle(stream->follow->multi, stream->request.easy) != CURLM_OK) {
+        if (weir_curl.easy_setopt(stream->request.easy, CURLOPT_PRIVATE, stream) != CURLE_OK ||
+            weir_curl.multi_add_handle(stream->follow->multi, stream->request.easy) != CURLM_OK) {
                 (void)weir_err_set(&err, -ENOMEM, "out of memory");
                 failed(stream, &err, 0);
                 return;
@@ -434,9 +434,9 @@ static int take_continue(struct stream *stream, const json_t *metadata)
         free(TAKE_PTR(stream->next));
         if (!token || !token[0])
                 return 0;
-        escaped = curl_easy_escape(stream->request.easy, token, 0);
+        escaped = weir_curl.easy_escape(stream->request.easy, token, 0);
         copy = escaped ? strdup(escaped) : NULL;
-        curl_free(escaped);
+        weir_curl.free(escaped);
         stream->next = copy;
         return copy ? 0 : -ENOMEM;
 }
@@ -586,16 +586,16 @@ static void drop_connections(struct weir_kube_follow *follow)
                 wait_for(stream, 0);
         }
         if (follow->probing)
-                (void)curl_multi_remove_handle(follow->multi, follow->probe.easy);
+                (void)weir_curl.multi_remove_handle(follow->multi, follow->probe.easy);
         follow->probing = false;
         follow->curl_due = 0;
         if (make_multi(follow) < 0) {
                 if (follow->multi)
-                        (void)curl_multi_cleanup(follow->multi);
+                        (void)weir_curl.multi_cleanup(follow->multi);
                 follow->multi = old; /* without memory the old connections must do */
                 return;
         }
-        (void)curl_multi_cleanup(old);
+        (void)weir_curl.multi_cleanup(old);
 }
 
 static void start_probe(struct weir_kube_follow *follow)
@@ -606,9 +606,10 @@ static void start_probe(struct weir_kube_follow *follow)
         follow->probe.path = strdup("/version");
         follow->probe.method = "GET";
         if (!follow->probe.path || weir_kube_request_prepare(follow->client, &follow->probe, &ignored) < 0 ||
-            curl_easy_setopt(follow->probe.easy, CURLOPT_TIMEOUT_MS, (long)follow->client->times.probe) != CURLE_OK ||
-            curl_easy_setopt(follow->probe.easy, CURLOPT_PRIVATE, NULL) != CURLE_OK ||
-            curl_multi_add_handle(follow->multi, follow->probe.easy) != CURLM_OK) {
+            weir_curl.easy_setopt(follow->probe.easy, CURLOPT_TIMEOUT_MS, (long)follow->client->times.probe) !=
+                    CURLE_OK ||
+            weir_curl.easy_setopt(follow->probe.easy, CURLOPT_PRIVATE, NULL) != CURLE_OK ||
+            weir_curl.multi_add_handle(follow->multi, follow->probe.easy) != CURLM_OK) {
                 drop_connections(follow);
                 return;
         }
@@ -618,7 +619,7 @@ static void start_probe(struct weir_kube_follow *follow)
 /* Any answer will do, "forbidden" too: somebody is there. */
 static void end_probe(struct weir_kube_follow *follow, CURLcode code)
 {
-        (void)curl_multi_remove_handle(follow->multi, follow->probe.easy);
+        (void)weir_curl.multi_remove_handle(follow->multi, follow->probe.easy);
         follow->probing = false;
         if (code != CURLE_OK) {
                 drop_connections(follow);
@@ -648,14 +649,14 @@ static void collect(struct weir_kube_follow *follow)
         CURLMsg *message;
         int left;
 
-        while ((message = curl_multi_info_read(follow->multi, &left))) {
+        while ((message = weir_curl.multi_info_read(follow->multi, &left))) {
                 CURLcode code = message->data.result;
                 CURL *easy = message->easy_handle;
                 char *stream = NULL;
 
                 if (message->msg != CURLMSG_DONE)
                         continue;
-                (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &stream);
+                (void)weir_curl.easy_getinfo(easy, CURLINFO_PRIVATE, &stream);
                 if (stream)
                         end_stream((struct stream *)(void *)stream, code);
                 else
@@ -676,7 +677,7 @@ static void on_event(struct weir_kube_follow *follow, const struct epoll_event *
                 return; /* read in plugin_turn() */
         what = (event->events & EPOLLIN ? CURL_CSELECT_IN : 0) | (event->events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                (event->events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
-        (void)curl_multi_socket_action(follow->multi, event->data.fd, what, &running);
+        (void)weir_curl.multi_socket_action(follow->multi, event->data.fd, what, &running);
 }
 
 static void plugin_failed(struct weir_kube_follow *follow, const struct weir_err *err)
@@ -720,7 +721,7 @@ static void timers(struct weir_kube_follow *follow)
 
         if (follow->curl_due && follow->curl_due <= now) {
                 follow->curl_due = 0;
-                (void)curl_multi_socket_action(follow->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+                (void)weir_curl.multi_socket_action(follow->multi, CURL_SOCKET_TIMEOUT, 0, &running);
         }
         for (size_t i = 0; i < WEIR_KIND_COUNT; i++) {
                 struct stream *stream = &follow->streams[i];
@@ -779,7 +780,7 @@ int weir_kube_follow_new(struct weir_kube_client *client, struct weir_kube_follo
         follow->client = client;
         follow->epoll = epoll_create1(EPOLL_CLOEXEC);
         follow->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-        follow->probe.easy = curl_easy_init();
+        follow->probe.easy = weir_curl.easy_init();
         event.data.fd = follow->timer;
         if (follow->epoll < 0 || follow->timer < 0 || !follow->probe.easy || make_multi(follow) < 0 ||
             epoll_ctl(follow->epoll, EPOLL_CTL_ADD, follow->timer, &event) < 0) {
@@ -791,7 +792,7 @@ int weir_kube_follow_new(struct weir_kube_client *client, struct weir_kube_follo
 
                 stream->follow = follow;
                 stream->kind = (enum weir_kind)i;
-                stream->request.easy = curl_easy_init();
+                stream->request.easy = weir_curl.easy_init();
                 if (!stream->request.easy) {
                         weir_kube_follow_free(follow);
                         return weir_err_set(err, -ENOMEM, "out of memory");
@@ -812,7 +813,7 @@ void weir_kube_follow_free(struct weir_kube_follow *follow)
                 if (stream->follow)
                         take_out(stream);
                 if (stream->request.easy)
-                        curl_easy_cleanup(stream->request.easy);
+                        weir_curl.easy_cleanup(stream->request.easy);
                 stream->request.easy = NULL;
                 weir_kube_request_clear(&stream->request);
                 weir_kube_table_clear(&stream->table);
@@ -822,13 +823,13 @@ void weir_kube_follow_free(struct weir_kube_follow *follow)
                 free(stream->next);
         }
         if (follow->probing)
-                (void)curl_multi_remove_handle(follow->multi, follow->probe.easy);
+                (void)weir_curl.multi_remove_handle(follow->multi, follow->probe.easy);
         if (follow->probe.easy)
-                curl_easy_cleanup(follow->probe.easy);
+                weir_curl.easy_cleanup(follow->probe.easy);
         follow->probe.easy = NULL;
         weir_kube_request_clear(&follow->probe);
         if (follow->multi)
-                (void)curl_multi_cleanup(follow->multi);
+                (void)weir_curl.multi_cleanup(follow->multi);
         weir_close_cleanup(&follow->timer);
         weir_close_cleanup(&follow->epoll);
         free(follow);

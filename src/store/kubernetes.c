@@ -253,7 +253,7 @@ static int list_page(struct weir_kubernetes *store, enum weir_kind kind, const c
 {
         __attribute__((cleanup(weir_json_unref_cleanup))) json_t *page = NULL;
         const struct weir_kind_info *info = weir_kind_info(kind);
-        char *escaped = *token ? curl_easy_escape(store->client->easy, *token, 0) : NULL;
+        char *escaped = *token ? weir_curl.easy_escape(store->client->easy, *token, 0) : NULL;
         __attribute__((cleanup(weir_kube_request_clear))) struct weir_kube_request request = {
                 .method = "GET",
                 .resource = info->group_resource,
@@ -265,7 +265,7 @@ static int list_page(struct weir_kubernetes *store, enum weir_kind kind, const c
         size_t i;
         int r;
 
-        curl_free(escaped);
+        weir_curl.free(escaped);
         free(TAKE_PTR(*token));
         r = request.path ? weir_kube_call(store->client, &request, &page, err) : out_of_memory(err);
         if (r < 0)

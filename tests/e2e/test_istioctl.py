@@ -143,6 +143,16 @@ class Istioctl(unittest.TestCase):
         self.assertIn("no kubeconfig that can be added to", self.istioctl("context-create", "--api-server", "http://a", status=255).stderr)
         self.assertEqual(config.read_text(), "clusters: here\n")
 
+    def test_libcurl_is_loaded_for_clusters_only(self):
+        """It would take most of the time and memory of a start."""
+        self.assertNotIn("libcurl", subprocess.run(["ldd", str(WEIR)], capture_output=True, text=True, check=True).stdout)
+        (self.folder / "libcurl.so.4").write_text("no library")
+        config = self.folder / "config"
+        config.write_text("current-context: a\ncontexts: [{name: a, context: {cluster: a}}]\nclusters: [{name: a, cluster: {server: a}}]\n")
+        said = self.istioctl("get", "externalservice", status=255, WEIR_STORE=None, KUBECONFIG=str(config), LD_LIBRARY_PATH=str(self.folder)).stderr
+        self.assertIn("a Kubernetes store needs libcurl.so.4: install the package libcurl4", said)
+        self.istioctl("get", "externalservice", LD_LIBRARY_PATH=str(self.folder))
+
     def test_help_and_version(self):
         self.assertIn("istioctl kube-inject -f FILE", self.istioctl("--help").stdout)
         self.assertIn("istioctl create", self.istioctl().stdout)
