@@ -26,14 +26,18 @@ step() {
 
 # k8s.io/kubernetes asks for its staging modules at v0.0.0: each is replaced by the published twin of the same release.
 kubernetes_module() {
-        local minor=${kubernetes#*.} mod module
+        local minor=${kubernetes#*.} said mod module
         rm -rf "$target/src/kube"
         cp -r "$here/src/kube" "$target/src/kube"
         cd "$target/src/kube"
         printf 'module kube\n\ngo 1.26.0\n\nrequire (\n\tk8s.io/kubernetes v%s\n\tgo.etcd.io/etcd/server/v3 v%s\n)\n' \
                 $kubernetes $etcd >go.mod
-        mod=$(go mod download -json "k8s.io/kubernetes@v$kubernetes" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
-        [ -n "$mod" ] || return 1
+        said=$(go mod download -json "k8s.io/kubernetes@v$kubernetes")
+        mod=$(sed -n 's/.*"GoMod": "\(.*\)".*/\1/p' <<<"$said")
+        if [ -z "$mod" ]; then
+                sed -n 's/.*"Error": "\(.*\)".*/\1/p' <<<"$said" >&2
+                return 1
+        fi
         for module in $(awk '/^replace \(/,/^\)/ { if ($2 == "=>") print $1 }' "$mod"); do
                 echo "replace $module => $module v0.$minor"
         done >>go.mod
