@@ -110,6 +110,14 @@ static size_t on_answer(char *bytes, size_t size, size_t n, void *context)
         return request->answer.error ? 0 : size * n;
 }
 
+/* Closed on exec, whatever curl does: a workload gets no socket of ours. */
+static curl_socket_t on_open(void *context, curlsocktype purpose, struct curl_sockaddr *address)
+{
+        (void)context;
+        (void)purpose;
+        return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 /* The kernel gives up on a peer that is gone, also while bytes of ours wait. */
 static int on_socket(void *context, curl_socket_t fd, curlsocktype purpose)
 {
@@ -238,8 +246,12 @@ static CURLcode put_trust(const struct weir_kube_client *client, CURL *easy)
         const char *key = client->key ? client->key : config->key;
         CURLcode r = CURLE_OK;
 
-        if (config->ca)
+        /* The cluster's own authority, and no other: curl would look into the system's folder besides. */
+        if (config->ca) {
                 r = put_blob(easy, CURLOPT_CAINFO_BLOB, config->ca);
+                if (r == CURLE_OK)
+                        r = weir_curl.easy_setopt(easy, CURLOPT_CAPATH, (char *)NULL);
+        }
         if (r == CURLE_OK && config->insecure) {
                 r = weir_curl.easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
                 if (r == CURLE_OK)
@@ -330,6 +342,8 @@ static CURLcode put_limits(const struct weir_kube_client *client, struct weir_ku
                 r = weir_curl.easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_SECONDS);
         if (r == CURLE_OK)
                 r = weir_curl.easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_PROBE_SECONDS);
+        if (r == CURLE_OK)
+                r = weir_curl.easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
         if (r == CURLE_OK)
                 r = weir_curl.easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
         if (r == CURLE_OK)

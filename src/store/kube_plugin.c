@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/time.h"
+#include "store/base64.h"
 #include "store/kube_client.h"
 
 #define OUTPUT_MAX (256 * 1024)
@@ -54,6 +55,24 @@ void weir_kube_plugin_end(struct weir_kube_client *client)
         weir_buf_clear(&plugin->output);
 }
 
+/* The cluster, as a plugin that asks for it is told. */
+static json_t *cluster_info(const struct weir_kube_config *config)
+{
+        weir_auto_free char *ca = config->ca ? weir_base64_encode(config->ca, strlen(config->ca)) : NULL;
+        json_t *cluster =
+                json_pack("{s:s, s:b}", "server", config->server, "insecure-skip-tls-verify", (int)config->insecure);
+
+        if (!cluster || (config->ca && !ca) ||
+            (ca && json_object_set_new(cluster, "certificate-authority-data", json_string(ca)) < 0) ||
+            (config->server_name &&
+             json_object_set_new(cluster, "tls-server-name", json_string(config->server_name)) < 0) ||
+            (config->proxy && json_object_set_new(cluster, "proxy-url", json_string(config->proxy)) < 0)) {
+                json_decref(cluster);
+                return NULL;
+        }
+        return cluster;
+}
+
 /* What KUBERNETES_EXEC_INFO tells a plugin. */
 static char *exec_info(const struct weir_kube_config *config)
 {
@@ -63,7 +82,7 @@ static char *exec_info(const struct weir_kube_config *config)
         json_t *cluster;
 
         if (info && config->exec.provide_cluster_info) {
-                cluster = json_pack("{s:s}", "server", config->server);
+                cluster = cluster_info(config);
                 if (!cluster || json_object_set_new(json_object_get(info, "spec"), "cluster", cluster) < 0)
                         return NULL;
         }

@@ -209,6 +209,21 @@ class Credentials(Base):
         env = self.written("by-wrong-name", {"token": self.token()}, **{"tls-server-name": "elsewhere.test"})
         self.assertIn("is not the cluster's", self.refused("get", "externalservice", env=env))
 
+    def test_the_clusters_authority_alone_is_trusted(self):
+        """Where the kubeconfig names one, the system's certificates are not asked as well."""
+        folder = self.cluster.folder / "certificates"
+        folder.mkdir()
+        (folder / "ca.pem").write_bytes((self.cluster.folder / "pki/ca.pem").read_bytes())
+        command(["openssl", "rehash", str(folder)])
+        (folder / "ca-certificates.crt").write_bytes((self.cluster.folder / "pki/ca.pem").read_bytes())
+
+        def get(**cluster):
+            env = self.written("by-system", {"token": self.token()}, **cluster)
+            script = f"mount --bind {folder} /etc/ssl/certs && KUBECONFIG={env['KUBECONFIG']} {self.cluster.lab.binary} get externalservice --store kubernetes"
+            return self.cluster.lab.run(["unshare", "-m", "sh", "-c", script], as_root=True)
+        self.assertEqual(get(**{"certificate-authority": ""}).stdout, "No resources found.\n")  # the control: the system trusts it
+        self.assertIn("is not the cluster's", get(**{"certificate-authority": str(self.cluster.lab.ca)}).stderr)
+
     def test_impersonation(self):
         said = self.refused("get", "externalservice", env=self.written("as-bob", {"token": self.token(), "as": "bob", "as-groups": ["g"]}))
         self.assertIn('User "bob" cannot list resource "externalservices"', said)
@@ -546,6 +561,8 @@ class Following(Base):
         script = f"echo x >>{config}; echo x >>{kept[0]}; touch {kept[0].parent}/new; true"
         done = self.weir("run", "--", "sh", "-c", script, env={"KUBECONFIG": str(config)})
         self.assertEqual(done.stderr.count("Read-only file system"), 3, done.stderr)
+        # Nor the connection to the API server.
+        self.assertNotIn("socket", self.weir("run", "--", "ls", "-l", "/proc/self/fd").stdout)
 
 
 class Istioctl(Base):

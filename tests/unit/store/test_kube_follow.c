@@ -434,6 +434,13 @@ static void a_plugin_that_fails_is_named(void **state)
         (void)state;
         fake_start(&fake);
         fake_config(&fake, PLUGIN);
+        /* It may ask which cluster it is for. */
+        fake_config(&fake, PLUGIN "\n      provideClusterInfo: true");
+        assert_plugin_fails(&fake,
+                            "case $KUBERNETES_EXEC_INFO in *'\"server\": \"http://127.0.0.1:'*|"
+                            "*'\"server\":\"http://127.0.0.1:'*) echo '{}' ;; *) exit 1 ;; esac",
+                            "printed no ExecCredential with a status");
+        fake_config(&fake, PLUGIN);
         assert_plugin_fails(&fake, "exit 3", "/./plugin, which gives the credentials of the user \"u\", failed");
         assert_plugin_fails(&fake, "echo '{}'", "printed no ExecCredential with a status");
         assert_plugin_fails(&fake, CREDENTIAL("a b"), "gave a token that cannot stand in a header");
