@@ -21,6 +21,8 @@
  * is not answered in time, the connection is thrown away with all its streams. So a peer that only acknowledges, or a
  * middlebox that forgot us, is found; one that is gone altogether is found by the kernel (kube_client.c).
  *
+ * The server is asked to end a watch after some minutes; one that goes on beyond that is opened again, too.
+ *
  * All of this hangs on one epoll descriptor: curl's sockets, a timer, and the output of an exec plugin. It is readable
  * when there is something to do, and doing it never waits.
  */
@@ -63,9 +65,9 @@ struct stream {
         bool synced;
         struct weir_buf line;
         enum outcome outcome;
-        uint64_t due, heard, opened;
-        unsigned pause;        /* ms, of the next failure */
-        struct weir_err error; /* of the last attempt; code 0 if it went well */
+        uint64_t due, heard, opened, until; /* @until: a watch should have been ended by the server */
+        unsigned pause;                     /* ms, of the next failure */
+        struct weir_err error;              /* of the last attempt; code 0 if it went well */
 };
 
 struct weir_kube_follow {
@@ -110,7 +112,9 @@ static uint64_t next_due(const struct weir_kube_follow *follow)
 
                 if (stream->state == WAIT && !follow->client->plugin.pid)
                         due = min(due, stream->due);
-                else if (stream->state == WATCH && !follow->probing)
+                if (stream->state == WATCH)
+                        due = min(due, stream->until);
+                if (stream->state == WATCH && !follow->probing)
                         due = min(due, stream->heard + times->silence * WEIR_MS);
         }
         return due;
@@ -355,14 +359,17 @@ static char *list_path(const struct stream *stream)
         return page ? weir_asprintf("/apis/%s/%s/%s?%s", info->group, version_of(stream), info->plural, page) : NULL;
 }
 
-static char *watch_path(const struct stream *stream)
+static char *watch_path(struct stream *stream)
 {
         const struct weir_kind_info *info = weir_kind_info(stream->kind);
-        unsigned seconds = stream->follow->client->times.watch / 1000;
+        const struct weir_kube_times *times = &stream->follow->client->times;
+        unsigned seconds = times->watch / 1000;
 
+        /* Not all watchers of a cluster at the same moment. */
+        seconds += (unsigned)random_below(seconds + 1);
+        stream->until = weir_time_ns() + seconds * WEIR_SEC + times->silence * WEIR_MS;
         return weir_asprintf("/apis/%s/%s/%s?watch=true&allowWatchBookmarks=true&resourceVersion=%s&timeoutSeconds=%u",
-                             info->group, version_of(stream), info->plural, stream->resume,
-                             seconds + (unsigned)random_below(seconds + 1));
+                             info->group, version_of(stream), info->plural, stream->resume, seconds);
 }
 
 static int prepare_watch(struct stream *stream, struct weir_err *err)
@@ -726,6 +733,13 @@ static void timers(struct weir_kube_follow *follow)
         for (size_t i = 0; i < WEIR_KIND_COUNT; i++) {
                 struct stream *stream = &follow->streams[i];
 
+                /* A stream that outlives its time has been forgotten by the other side, whatever the connection says.
+                 */
+                if (stream->state == WATCH && stream->until <= now) {
+                        take_out(stream);
+                        stream->state = WAIT;
+                        stream->due = now;
+                }
                 if (stream->state == WATCH && !follow->probing && stream->heard + times->silence * WEIR_MS <= now)
                         start_probe(follow);
                 if (stream->state != WAIT || stream->due > now || follow->client->plugin.pid)

@@ -195,6 +195,29 @@ static void a_silent_connection_is_found_and_left(void **state)
         fake_expect_trouble(store, NULL);
 }
 
+static void a_stream_that_outlives_its_time_is_opened_again(void **state)
+{
+        AUTO_FAKE fake;
+        weir_auto(store) struct weir_store *store = NULL;
+        uint64_t deadline = weir_time_ns() + 10 * WEIR_SEC;
+
+        (void)state;
+        fake_start(&fake);
+        (void)fake_say(&fake, "put home a 10.1.0.0/16");
+        store = fake_open();
+        weir_kubernetes(store)->client->times.watch = 1000;
+        fake_expect(store, "home/a=10.1.0.0/16 ");
+        while (fake_count(&fake, "watch") < 2) {
+                assert_true(weir_time_ns() < deadline);
+                fake_turn(store);
+        }
+        assert_non_null(strstr(fake_say(&fake, "last watch"), "&timeoutSeconds="));
+        (void)fake_say(&fake, "put home a 10.2.0.0/16");
+        fake_expect(store, "home/a=10.2.0.0/16 ");
+        assert_int_equal(fake_count(&fake, "list"), 1);
+        assert_null(weir_store_trouble(store));
+}
+
 static void what_is_not_valid_hurts_nothing_else(void **state)
 {
         AUTO_FAKE fake;
@@ -470,6 +493,7 @@ int main(void)
                 cmocka_unit_test(what_breaks_in_the_middle_leaves_the_policy_in_force),
                 cmocka_unit_test(an_error_or_garbage_inside_a_stream_is_survived),
                 cmocka_unit_test(a_silent_connection_is_found_and_left),
+                cmocka_unit_test(a_stream_that_outlives_its_time_is_opened_again),
                 cmocka_unit_test(what_is_not_valid_hurts_nothing_else),
                 cmocka_unit_test(an_overloaded_server_is_given_the_time_it_asks_for),
                 cmocka_unit_test(nothing_known_is_not_an_empty_policy),
