@@ -29,6 +29,7 @@
 
 #define SCAN_MS 200
 #define PATIENCE_MS 5000
+#define OWNERS_MS 60000
 #define OWNER_LABEL "app.kubernetes.io/managed-by"
 
 struct controller {
@@ -36,7 +37,8 @@ struct controller {
         struct weir_kube_lease lease;
         void (*say)(bool problem, const char *text);
         bool writes, ours[WEIR_KIND_COUNT];
-        uint64_t scan_due; /* ns; 0 if there is nothing to compare */
+        uint64_t scan_due;   /* ns; 0 if there is nothing to compare */
+        uint64_t owners_due; /* when to look whose the definitions are */
         char *last_problem;
 };
 
@@ -242,9 +244,22 @@ static int elect(struct controller *c, struct weir_err *err)
         if (r < 0 || wrote || !c->writes)
                 return r;
         c->say(false, "this controller writes the status now");
+        c->owners_due = c->scan_due = weir_time_ns();
+        return 0;
+}
+
+/* Before anything is written: Istio may have been installed over Weir's definition since. */
+static int find_owners(struct controller *c, struct weir_err *err)
+{
+        uint64_t now = weir_time_ns();
+        int r = 0;
+
+        if (now < c->owners_due)
+                return 0;
         for (unsigned i = 0; i < WEIR_KIND_COUNT && r == 0; i++)
                 r = find_owner(c, (enum weir_kind)i, err);
-        c->scan_due = weir_time_ns();
+        if (r == 0)
+                c->owners_due = now + OWNERS_MS * WEIR_MS;
         return r;
 }
 
@@ -270,7 +285,9 @@ static void turn(struct controller *c)
         now = weir_time_ns();
         if (r == 0 && c->writes && weir_kube_follow_synced(c->store->follow) && c->scan_due && c->scan_due <= now) {
                 c->scan_due = 0;
-                r = scan(c, &err);
+                r = find_owners(c, &err);
+                if (r == 0)
+                        r = scan(c, &err);
                 if (r < 0)
                         c->scan_due = now + WEIR_LEASE_RENEW_MS * WEIR_MS;
         }
