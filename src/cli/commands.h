@@ -120,6 +120,9 @@ void weir_say_warnings(const struct weir_errs *warnings);
 WEIR_MUST int weir_load_file(const char *path, const char *namespace_, struct weir_resources *list,
                              struct weir_errs *errors, struct weir_err *err);
 
+/* Whether "-" is in @files twice: read a second time it would be empty, and say so of nothing that was written. */
+bool weir_input_twice(const struct weir_strv *files);
+
 /**
  * weir_load_files() - read what a command that writes was given; nothing is used unless all of it is right
  * @namespace_: of the command line, NULL if none: goes to resources without one; another one is an error, as with Istio

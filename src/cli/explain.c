@@ -22,6 +22,7 @@ const struct weir_option weir_explain_option_table[] = {
 };
 
 #define NAME_MAX_LENGTH 253
+#define NAMESPACES_TOLD 5
 
 /* What was asked. @name is used where @is_name. */
 struct question {
@@ -156,6 +157,45 @@ static int answer(const struct weir_policy *policy, const struct question *quest
         return WEIR_EXIT_OK;
 }
 
+static bool seen_before(const struct weir_resources *list, size_t i)
+{
+        for (size_t k = 0; k < i; k++)
+                if (weir_streq(list->items[k]->namespace_, list->items[i]->namespace_))
+                        return true;
+        return false;
+}
+
+/* A rule of another namespace is no rule here, and whoever wrote it looks for it in vain. */
+static int tell_other_namespaces(const struct weir_common_options *options, const struct weir_resources *list,
+                                 const struct weir_policy *policy, const struct question *question)
+{
+        struct weir_decision decision;
+        size_t told = 0;
+        int status = 0;
+
+        weir_policy_match(policy, &question->query, &decision);
+        if (question->all || question->is_name || decision.verdict == WEIR_VERDICT_ALLOW)
+                return 0;
+        for (size_t i = 0; i < list->n && told < NAMESPACES_TOLD && status == 0; i++) {
+                weir_auto(policy) struct weir_policy *theirs = NULL;
+                struct weir_common_options other = { .namespace_ = list->items[i]->namespace_ };
+
+                if (weir_streq(other.namespace_, options->namespace_) || seen_before(list, i))
+                        continue;
+                status = compile(&other, list, &theirs);
+                if (status != 0)
+                        return status;
+                weir_policy_match(theirs, &question->query, &decision);
+                if (decision.verdict != WEIR_VERDICT_ALLOW)
+                        continue;
+                (void)printf("  in namespace %s it is allowed, by %s: a rule holds for the workloads of its own "
+                             "namespace (-n %s)\n",
+                             other.namespace_, decision.rule->resource, other.namespace_);
+                told++;
+        }
+        return status;
+}
+
 int cmd_explain(int argc, char **argv)
 {
         __attribute__((cleanup(weir_common_options_cleanup))) struct weir_common_options options = { 0 };
@@ -181,6 +221,8 @@ int cmd_explain(int argc, char **argv)
                 status = compile(&options, &list, &policy);
         if (status == 0)
                 status = answer(policy, &question);
+        if (status == WEIR_EXIT_OK)
+                status = tell_other_namespaces(&options, &list, policy, &question);
         weir_resources_clear(&list);
         return status;
 }

@@ -91,6 +91,8 @@ static int load_files(struct run *run, struct weir_err *err)
         struct weir_errs errors = { 0 };
         int r = 0;
 
+        if (weir_input_twice(&run->options.files))
+                return weir_err_set(err, WEIR_EINVALID, "standard input (-f -) can be read only once");
         for (size_t i = 0; i < run->options.files.n && r == 0; i++) {
                 r = weir_load_file(run->options.files.items[i], run->options.namespace_, &run->resources, &errors, err);
                 if (r == 0 && is_regular(run->options.files.items[i]))

@@ -141,8 +141,7 @@ int weir_load_file(const char *path, const char *namespace_, struct weir_resourc
         return r < 0 ? weir_err_set(err, r, "read %s: %s", path, r == -ENOMEM ? "out of memory" : strerror(-r)) : 0;
 }
 
-/* Standard input read a second time would be empty, and say so of nothing that was written. */
-static bool input_twice(const struct weir_strv *files)
+bool weir_input_twice(const struct weir_strv *files)
 {
         unsigned n = 0;
 
@@ -173,7 +172,7 @@ int weir_load_files(const struct weir_strv *files, const char *namespace_, const
         struct weir_err err = { 0 };
         int status = 0;
 
-        if (input_twice(files))
+        if (weir_input_twice(files))
                 return weir_say_text("standard input (-f -) can be read only once");
         if (files->n > 0 && !namespace_ && weir_store_namespace(store, &own, &err) < 0)
                 return weir_say_error(&err);

@@ -11,7 +11,7 @@ const struct weir_option weir_validate_option_table[] = {
 };
 
 /* A file that cannot be read is one finding; the others are still checked. */
-static int validate_file(const char *path, struct weir_errs *errors)
+static int validate_file(const char *path, struct weir_errs *errors, size_t *n)
 {
         struct weir_resources list = { 0 };
         size_t before = errors->total;
@@ -22,6 +22,7 @@ static int validate_file(const char *path, struct weir_errs *errors)
                 status = weir_say_error(&err);
         else if (errors->total == before)
                 (void)printf("%s: valid (%zu resource%s)\n", path, list.n, list.n == 1 ? "" : "s");
+        *n += list.n;
         weir_resources_clear(&list);
         return status;
 }
@@ -31,6 +32,7 @@ int cmd_validate(int argc, char **argv)
         __attribute__((cleanup(weir_common_options_cleanup))) struct weir_common_options options = { 0 };
         struct weir_command_line line = { .command = weir_command_find(argv[0]), .values = &options };
         struct weir_errs errors = { 0 };
+        size_t n = 0;
         int status;
 
         status = weir_options_parse(&line, argc, argv);
@@ -42,10 +44,12 @@ int cmd_validate(int argc, char **argv)
                 return weir_usage_error(&line, "filename not specified (see --filename or -f)");
         status = WEIR_EXIT_OK;
         for (size_t i = 0; i < options.files.n; i++)
-                if (validate_file(options.files.items[i], &errors) != WEIR_EXIT_OK)
+                if (validate_file(options.files.items[i], &errors, &n) != WEIR_EXIT_OK)
                         status = WEIR_EXIT_FAILED;
         if (errors.total > 0)
                 status = weir_say_invalid(&errors);
+        else if (n == 0 && status == WEIR_EXIT_OK)
+                status = weir_say_text("nothing to validate");
         weir_errs_clear(&errors);
         return status;
 }

@@ -114,6 +114,20 @@ static const char *dns_words(const struct weir_policy *policy, enum weir_dns_mod
         return "gated: only names that a rule names are resolved, the rest is refused and goes nowhere";
 }
 
+static const char *name_words(enum weir_dns_mode effective, bool named)
+{
+        switch (effective) {
+        case WEIR_DNS_OPEN:
+                return "every name is resolved";
+        case WEIR_DNS_OFF:
+                return "no name is resolved";
+        case WEIR_DNS_GATED:
+        case WEIR_DNS_AUTO:
+                break;
+        }
+        return named ? "a rule names this host" : weir_reason_words(WEIR_REASON_DNS_NO_RULE);
+}
+
 void weir_policy_explain_name(const struct weir_policy *policy, enum weir_dns_mode mode, const char *host,
                               struct weir_buf *buf)
 {
@@ -123,9 +137,7 @@ void weir_policy_explain_name(const struct weir_policy *policy, enum weir_dns_mo
 
         weir_buf_puts(buf, allowed ? "allow dns " : "deny dns ");
         weir_buf_escape(buf, host, strlen(host));
-        weir_buf_printf(buf, " (%s)\n  dns is %s\n",
-                        named ? "a rule names this host" : weir_reason_words(WEIR_REASON_DNS_NO_RULE),
-                        dns_words(policy, mode));
+        weir_buf_printf(buf, " (%s)\n  dns is %s\n", name_words(effective, named), dns_words(policy, mode));
         if (allowed)
                 weir_buf_puts(
                         buf,

@@ -216,6 +216,8 @@ class Commands(unittest.TestCase):
         web = self.file("web.yaml", (GOOD % "a").replace("protocol: TCP", "protocol: HTTP"))
         self.assertIn("not enforced", self.weir("validate", "-f", web).stderr)
         self.assertFalse(self.store.exists(), "validate made a store")
+        self.one_line(self.weir("validate", "-f", "/dev/null", status=1), "nothing to validate")
+        self.assertEqual(self.weir("validate", "-f", "/dev/null", "-f", good).returncode, 0)
 
     def test_explain(self):
         sample = self.file("sample.yaml", SAMPLE)
@@ -227,6 +229,12 @@ class Commands(unittest.TestCase):
                 done = self.weir("explain", "-f", sample, *argv)
                 self.assertEqual(done.stdout.split()[0], word, done.stdout)
                 self.assertIn(more, done.stdout)
+        elsewhere = self.file("elsewhere.yaml", SAMPLE.replace("name: wikipedia-ext", "name: wikipedia-ext\n  namespace: prod"))
+        said = self.weir("explain", "-f", elsewhere, "198.35.26.96", "443").stdout
+        self.assertEqual(said.split()[0], "deny")
+        self.assertIn("in namespace prod it is allowed, by prod/wikipedia-ext", said)
+        self.assertEqual(self.weir("explain", "-n", "prod", "-f", elsewhere, "198.35.26.96", "443").stdout.split()[0], "allow")
+        self.assertNotIn("no rule names", self.weir("explain", "-f", sample, "www.wikipedia.org", "443").stdout)
         whole = self.weir("explain").stdout
         self.assertNotIn("allow", whole.partition("\ndns")[0])
         self.assertIn("169.254.0.0/16", whole)
