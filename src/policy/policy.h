@@ -103,7 +103,7 @@ bool weir_policy_names_host(const struct weir_policy *policy, const char *host);
  * many. */
 size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_query *asked,
                            const struct weir_rule **ret, size_t n);
-/* One short clause for a log line, e.g. "nearest: default/wikipedia-ext 198.35.26.96/27:443"; "" if there is none. */
+/* The nearest one for a log line, e.g. "default/wikipedia-ext 198.35.26.96/27:443"; "" if there is none. */
 void weir_policy_nearest_text(const struct weir_policy *policy, const struct weir_query *query, char *buf, size_t n);
 
 /* "weir explain" for one query: "allow ..." or "deny ...", the deciding rule and scope or the nearest rules and what to

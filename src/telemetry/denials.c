@@ -132,7 +132,7 @@ static void format(struct weir_buf *buf, const struct weir_record *record, uint6
         put_destination(buf, record);
         weir_buf_printf(buf, " (%s", words(record->reason));
         if (record->nearest && record->nearest[0]) {
-                weir_buf_puts(buf, "; ");
+                weir_buf_puts(buf, "; nearest: ");
                 weir_buf_escape(buf, record->nearest, strlen(record->nearest));
         }
         weir_buf_putc(buf, ')');

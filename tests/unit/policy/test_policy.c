@@ -175,10 +175,10 @@ static void the_nearest_rule_is_named(void **state)
 
         (void)state;
         weir_policy_nearest_text(policy, &query, text, sizeof(text));
-        assert_string_equal(text, "nearest: default/wikipedia-ext 198.35.26.96/27:443");
+        assert_string_equal(text, "default/wikipedia-ext 198.35.26.96/27:443");
         query = to("198.35.26.128", 443);
         weir_policy_nearest_text(policy, &query, text, sizeof(text));
-        assert_string_equal(text, "nearest: default/wikipedia-ext 198.35.26.96/27:443");
+        assert_string_equal(text, "default/wikipedia-ext 198.35.26.96/27:443");
         query = to("203.0.113.1", 443);
         weir_policy_nearest_text(policy, &query, text, sizeof(text));
         assert_string_equal(text, "");

@@ -92,7 +92,7 @@ void weir_policy_nearest_text(const struct weir_policy *policy, const struct wei
 {
         (void)policy;
         (void)query;
-        (void)snprintf(buf, n, "nearest: default/test");
+        (void)snprintf(buf, n, "default/test");
 }
 
 struct weir_policy *weir_policy_ref(struct weir_policy *policy)

@@ -30,7 +30,7 @@ static void test_denied(void **state)
         assert_int_equal(record->verdict, WEIR_VERDICT_DENY);
         assert_int_equal(record->pid, 4711);
         assert_string_equal(rig.command, "curl");
-        assert_string_equal(rig.nearest, "nearest: default/test");
+        assert_string_equal(rig.nearest, "default/test");
         assert_true(record->has_destination && !record->has_dialled);
         assert_int_equal(record->bytes_sent, 0);
         assert_not_dialled();

@@ -104,7 +104,7 @@ static void prints_the_lines_of_the_story(void **state)
         struct weir_record v6 = denied_tcp("2001:db8::1", 443), unknown = denied_tcp("192.0.2.1", 22);
 
         (void)state;
-        other.nearest = "nearest: default/wikipedia-ext 198.35.26.96/27:443";
+        other.nearest = "default/wikipedia-ext 198.35.26.96/27:443";
         unknown.pid = 0;
         unknown.command = "";
         weir_sink_record(f.sink, &dns);
