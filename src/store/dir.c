@@ -297,9 +297,26 @@ static void dir_close(struct weir_store *base)
 }
 
 /* A folder that is missing cannot be protected; it is made before a workload starts. */
-static int dir_protect(const struct weir_store *store, struct weir_strv *paths)
+static int dir_protect(struct weir_store *base, struct weir_strv *paths)
 {
-        return access(store->path, F_OK) == 0 ? weir_strv_add(paths, store->path) : 0;
+        struct weir_dir *store = weir_dir(base);
+        struct stat st;
+
+        if (stat(base->path, &st) < 0)
+                return 0;
+        store->protected = true;
+        store->device = st.st_dev;
+        store->inode = st.st_ino;
+        return weir_strv_add(paths, base->path);
+}
+
+static bool dir_replaced(const struct weir_store *base)
+{
+        const struct weir_dir *store = (const struct weir_dir *)base;
+        struct stat st;
+
+        return store->protected &&
+               (stat(base->path, &st) < 0 || st.st_dev != store->device || st.st_ino != store->inode);
 }
 
 static const struct weir_store_ops dir_ops = {
@@ -312,6 +329,7 @@ static const struct weir_store_ops dir_ops = {
         .watch_fd = weir_dir_watch_fd,
         .changed = weir_dir_changed,
         .protect = dir_protect,
+        .replaced = dir_replaced,
         .close = dir_close,
 };
 

@@ -78,6 +78,7 @@ struct weir_dir_cache {
  * @base:   its path is as the person named it, made absolute: for messages, and to find the folder the first time
  * @fd:     the folder; -1 as long as it does not exist
  * @digest: of what the last snapshot read; "" before the first
+ * @protected, @device, @inode: the folder as it was when it was named for protection
  */
 struct weir_dir {
         struct weir_store base;
@@ -86,6 +87,9 @@ struct weir_dir {
         char digest[WEIR_SHA256_STRLEN];
         struct weir_watch watch;
         struct weir_dir_cache cache; /* only while it is watched */
+        bool protected;
+        dev_t device;
+        ino_t inode;
 };
 
 static inline struct weir_dir *weir_dir(struct weir_store *base)

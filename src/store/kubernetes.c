@@ -471,9 +471,9 @@ static const char *kubernetes_trouble(struct weir_store *base)
         return store->trouble ? store->trouble : trouble;
 }
 
-static int kubernetes_protect(const struct weir_store *base, struct weir_strv *paths)
+static int kubernetes_protect(struct weir_store *base, struct weir_strv *paths)
 {
-        struct weir_kubernetes *store = weir_kubernetes((struct weir_store *)(uintptr_t)base);
+        struct weir_kubernetes *store = weir_kubernetes(base);
         const struct weir_strv *files = &store->client->config.files;
         weir_auto_free char *folder = NULL, *path = NULL;
         int r = 0;

@@ -13,7 +13,8 @@ struct weir_errs;
 struct weir_store;
 struct weir_strv;
 
-/* Contracts are those of store.h. @trouble, @protect and @set_mark may be NULL: never any, and nothing. */
+/* Contracts are those of store.h. @trouble, @protect, @replaced and @set_mark may be NULL: never any, nothing, never,
+ * and nothing. */
 struct weir_store_ops {
         int (*create)(struct weir_store *store, const struct weir_resource *resource, uint64_t *ret_revision,
                       struct weir_err *err);
@@ -29,7 +30,8 @@ struct weir_store_ops {
         int (*watch_fd)(struct weir_store *store);
         bool (*changed)(struct weir_store *store);
         const char *(*trouble)(struct weir_store *store);
-        int (*protect)(const struct weir_store *store, struct weir_strv *paths);
+        int (*protect)(struct weir_store *store, struct weir_strv *paths);
+        bool (*replaced)(const struct weir_store *store);
         void (*set_mark)(struct weir_store *store, uint32_t mark);
         void (*close)(struct weir_store *store);
         bool tolerant;

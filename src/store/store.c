@@ -158,7 +158,12 @@ const char *weir_store_path(const struct weir_store *store)
         return store->path;
 }
 
-int weir_store_protect(const struct weir_store *store, struct weir_strv *paths)
+bool weir_store_replaced(const struct weir_store *store)
+{
+        return store->ops->replaced && store->ops->replaced(store);
+}
+
+int weir_store_protect(struct weir_store *store, struct weir_strv *paths)
 {
         return store->ops->protect ? store->ops->protect(store, paths) : 0;
 }

@@ -36,7 +36,9 @@ const char *weir_store_path(const struct weir_store *store); /* for messages: ab
 /* The namespace of what names none: "default", or that of the kubeconfig's context or the pod. Heap. */
 WEIR_MUST int weir_store_namespace(const char *spec, char **ret_namespace, struct weir_err *err);
 /* Adds the files and folders by which a workload could change what the store says, now or at the next start. */
-WEIR_MUST int weir_store_protect(const struct weir_store *store, struct weir_strv *paths);
+WEIR_MUST int weir_store_protect(struct weir_store *store, struct weir_strv *paths);
+/* Whether what weir_store_protect() named is no longer where it was, so that whatever protects it does so no more. */
+bool weir_store_replaced(const struct weir_store *store);
 /* What sockets to a server carry as SO_MARK from now on, before anything is asked; 0 for none. A folder has none. One
  * that cannot get it is not used. */
 void weir_store_set_mark(struct weir_store *store, uint32_t mark);

@@ -5,9 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/addr.h"
 #include "base/fd.h"
@@ -61,6 +65,25 @@ int weir_host_addresses(struct weir_addr **ret, size_t *ret_n)
         *ret = addrs;
         *ret_n = n;
         return 0;
+}
+
+int weir_host_watch(void)
+{
+        struct sockaddr_nl sa = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR };
+        weir_auto_close int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+
+        if (fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0)
+                return -errno;
+        return TAKE_FD(fd);
+}
+
+/* What they say does not matter, nor that some were lost (ENOBUFS). */
+void weir_host_watch_drain(int fd)
+{
+        char bytes[8192];
+
+        while (recv(fd, bytes, sizeof(bytes), 0) >= 0 || errno == EINTR || errno == ENOBUFS)
+                ;
 }
 
 size_t weir_host_resolvers(struct weir_addr *ret, size_t n)

@@ -8,3 +8,8 @@ struct weir_addr;
 
 /* Name servers of /etc/resolv.conf, in order, at most @n; 0 if there are none or it cannot be read. */
 size_t weir_host_resolvers(struct weir_addr *ret, size_t n);
+
+/* A descriptor that is readable when an address of this host came or went, rtnetlink(7); -errno. Drain it, then read
+ * the addresses again. */
+int weir_host_watch(void);
+void weir_host_watch_drain(int fd);

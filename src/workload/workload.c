@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -33,6 +34,7 @@
 #include "relay/relay.h"
 #include "store/store.h"
 #include "telemetry/record.h"
+#include "workload/follow.h"
 #include "workload/host.h"
 #include "workload/published.h"
 
@@ -48,23 +50,19 @@
 
 struct weir_workload {
         struct weir_loop *loop;
-        char *name, *namespace_;
+        char *name;
+        struct weir_follow *follow;
         const struct weir_capture_ops *ops;
         struct weir_capture *capture;
         struct weir_relay *relay;
         struct weir_resolver *resolver;
         struct weir_policy *policy;
-        struct weir_store *store;
         struct weir_sink *sink;
         struct weir_timer *flush, *again;
-        struct weir_addr *self;
-        size_t n_self;
         uint64_t generation, flow_id;
-        int watch_fd, rejected_fd, events_fd;
+        int rejected_fd, events_fd;
         void (*notice)(void *context, bool problem, const char *text);
         void *context;
-        char *last_problem, *last_broken;
-        bool failed; /* the last attempt to take a policy */
 };
 
 static struct weir_policy *current_policy(void *context)
@@ -144,19 +142,6 @@ static const struct weir_resolver_ops resolver_ops = {
         .owner = owner,
 };
 
-static int compile(struct weir_workload *w, const struct weir_resources *resources, struct weir_policy **ret_policy,
-                   struct weir_err *err)
-{
-        struct weir_policy_options options = {
-                .namespace_ = w->namespace_,
-                .self = w->self,
-                .n_self = w->n_self,
-                .generation = w->generation + 1,
-        };
-
-        return weir_policy_compile(resources, &options, ret_policy, err);
-}
-
 static void take_policy(struct weir_workload *w, struct weir_policy *policy)
 {
         weir_policy_unref(w->policy);
@@ -164,91 +149,35 @@ static void take_policy(struct weir_workload *w, struct weir_policy *policy)
         w->generation = weir_policy_generation(policy);
 }
 
-/* Resources that are broken but hurt no other. Each time they are others, they are told. */
-static int tell_broken(struct weir_workload *w, const struct weir_errs *errors)
-{
-        weir_auto_free char *text = weir_errs_format(errors);
-
-        if (!text)
-                return -ENOMEM;
-        if (w->notice && (!w->last_broken || !weir_streq(text, w->last_broken)))
-                w->notice(w->context, false, text);
-        free(w->last_broken);
-        w->last_broken = TAKE_PTR(text);
-        return 0;
-}
-
-/* The store's content as a snapshot. On failure @err holds one text that names every broken file. */
-static int compile_store(struct weir_workload *w, struct weir_policy **ret_policy, struct weir_err *err)
-{
-        struct weir_resources resources = { 0 };
-        struct weir_errs errors = { 0 };
-        int r;
-
-        r = weir_store_snapshot(w->store, &resources, &errors);
-        if (r == WEIR_EINVALID && weir_store_tolerant(w->store))
-                r = tell_broken(w, &errors);
-        if (r == 0)
-                r = compile(w, &resources, ret_policy, err);
-        else if (errors.n > 0) {
-                weir_auto_free char *text = weir_errs_format(&errors);
-
-                r = weir_err_set(err, WEIR_EINVALID, "%s", text ? text : "out of memory");
-        } else
-                r = weir_err_set(err, r, "cannot read the store %s: %s", weir_store_path(w->store),
-                                 strerror(r > -1000 ? -r : EINVAL));
-        weir_errs_clear(&errors);
-        weir_resources_clear(&resources);
-        return r;
-}
-
-/* Tells a problem once, and once that it is over. @text is NULL when all is well. */
-static void tell(struct weir_workload *w, const char *text)
-{
-        if (!text && w->last_problem && w->notice)
-                w->notice(w->context, false, "the policy is whole again");
-        if (text && (!w->last_problem || !weir_streq(text, w->last_problem)) && w->notice)
-                w->notice(w->context, true, text);
-        free(w->last_problem);
-        w->last_problem = text ? strdup(text) : NULL;
-}
-
-static void on_store(void *context, uint64_t id, uint32_t events)
+/* What the kernel does not take is not in force, so it is not the policy. */
+static int take_newer(void *context, struct weir_policy *policy, struct weir_err *err)
 {
         struct weir_workload *w = context;
-        struct weir_policy *policy = NULL;
-        struct weir_err err = { 0 };
+        int r = w->ops->set_policy ? w->ops->set_policy(w->capture, policy, err) : 0;
 
-        (void)id;
-        (void)events;
-        if (!weir_store_changed(w->store)) {
-                if (!w->failed)
-                        tell(w, weir_store_trouble(w->store));
-                return;
-        }
-        w->failed = compile_store(w, &policy, &err) < 0;
-        if (w->failed) {
-                weir_auto_free char *text = weir_err_format(&err);
-
-                tell(w, text ? text : "out of memory");
-                return;
-        }
-        if (weir_streq(weir_policy_digest(policy), weir_policy_digest(w->policy))) {
-                tell(w, weir_store_trouble(w->store));
+        if (r < 0) {
                 weir_policy_unref(policy);
-                return;
+                return r;
         }
-        /* What the kernel does not take is not in force, so it is not the policy. */
-        w->failed = w->ops->set_policy && w->ops->set_policy(w->capture, policy, &err) < 0;
-        if (w->failed) {
-                tell(w, err.text);
-                weir_policy_unref(policy);
-                return;
-        }
-        tell(w, weir_store_trouble(w->store));
         take_policy(w, policy);
         weir_relay_policy_changed(w->relay);
         weir_resolver_policy_changed(w->resolver);
+        return 0;
+}
+
+/* The mount that kept the workload out lay on the folder that is gone. What it may have written in the meantime would
+ * be the policy of the next run, so it ends, and whoever did this is told to look. */
+static void store_replaced(void *context, const char *path)
+{
+        struct weir_workload *w = context;
+        weir_auto_free char *text =
+                weir_asprintf("%s was moved or replaced while the command ran, so the command could write "
+                              "the new one: the command is ended; look at the store before you use it",
+                              path);
+
+        if (w->notice)
+                w->notice(w->context, true, text ? text : "the store was replaced: the command is ended");
+        (void)w->ops->kill(w->capture, SIGKILL);
 }
 
 static void record_rejected(struct weir_workload *w, const struct weir_rejected *rejected)
@@ -472,37 +401,28 @@ static int watch(struct weir_workload *w)
                 if (r < 0)
                         return r;
         }
-        if (w->watch_fd < 0)
-                return 0;
-        r = weir_loop_add(w->loop, w->watch_fd, EPOLLIN, on_store, w, 0);
-        if (r < 0)
-                return r;
-        /* What changed between the first snapshot and now. */
-        on_store(w, 0, 0);
-        return 0;
+        return weir_follow_start(w->follow);
 }
 
 static int first_policy(struct weir_workload *w, const struct weir_workload_options *options, struct weir_err *err)
 {
+        const struct weir_follow_options follow = {
+                .namespace_ = options->namespace_,
+                .store = options->store,
+                .resources = options->resources,
+                .take = take_newer,
+                .replaced = store_replaced,
+                .notice = options->notice,
+                .context = w,
+                .notice_context = options->context,
+        };
         struct weir_policy *policy = NULL;
         int r;
 
-        r = weir_host_addresses(&w->self, &w->n_self);
+        r = weir_follow_new(w->loop, &follow, &w->follow);
         if (r < 0)
-                return weir_err_set(err, r, "cannot list the addresses of this host: %s", strerror(-r));
-        if (w->store) {
-                /* Watch first, read second: a change in between is seen twice rather than never. */
-                r = weir_store_watch_fd(w->store);
-                if (r < 0)
-                        return weir_err_set(err, r, "cannot watch the store %s: %s%s", weir_store_path(w->store),
-                                            strerror(-r),
-                                            r == -EMFILE ? " (raise fs.inotify.max_user_instances, or end what holds "
-                                                           "this user's)" :
-                                                           "");
-                w->watch_fd = r;
-                r = compile_store(w, &policy, err);
-        } else
-                r = compile(w, options->resources, &policy, err);
+                return weir_err_set(err, r, "out of memory");
+        r = weir_follow_first(w->follow, &policy, err);
         if (r < 0)
                 return r;
         take_policy(w, policy);
@@ -517,14 +437,12 @@ static struct weir_workload *workload_new(struct weir_loop *loop, const struct w
                 return NULL;
         w->loop = loop;
         w->name = strdup(options->name);
-        w->namespace_ = strdup(options->namespace_ ? options->namespace_ : "default");
         w->ops = options->capture;
-        w->store = options->store;
         w->sink = options->sink;
         w->notice = options->notice;
         w->context = options->context;
-        w->watch_fd = w->rejected_fd = w->events_fd = -1;
-        if (!w->name || !w->namespace_ || weir_timer_new(loop, on_flush, w, &w->flush) < 0 ||
+        w->rejected_fd = w->events_fd = -1;
+        if (!w->name || weir_timer_new(loop, on_flush, w, &w->flush) < 0 ||
             weir_timer_new(loop, look_again, w, &w->again) < 0) {
                 weir_workload_free(w);
                 return NULL;
@@ -570,8 +488,8 @@ int weir_workload_start(struct weir_loop *loop, const struct weir_workload_optio
                 r = w->ops->start(&options->capture_options, &w->capture, err);
                 if (r < 0)
                         return r;
-                if (w->store)
-                        weir_store_set_mark(w->store, mark_of(w));
+                if (options->store)
+                        weir_store_set_mark(options->store, mark_of(w));
         }
         r = first_policy(w, options, err);
         if (r < 0)
@@ -591,8 +509,7 @@ void weir_workload_free(struct weir_workload *w)
 {
         if (!w)
                 return;
-        if (w->watch_fd >= 0 && w->relay)
-                weir_loop_del(w->loop, w->watch_fd);
+        weir_follow_free(w->follow);
         if (w->rejected_fd >= 0) {
                 /* Denials of the command's last moments still have their records. */
                 on_rejected(w, 0, 0);
@@ -610,10 +527,6 @@ void weir_workload_free(struct weir_workload *w)
         weir_timer_free(w->flush);
         weir_timer_free(w->again);
         weir_policy_unref(w->policy);
-        free(w->last_problem);
-        free(w->last_broken);
-        free(w->self);
-        free(w->namespace_);
         free(w->name);
         free(w);
 }

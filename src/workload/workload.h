@@ -29,8 +29,9 @@ struct weir_workload_options {
         const char *namespace_;
         const struct weir_capture_ops *capture;
         struct weir_capture_options capture_options;
-        struct weir_store *store;               /* followed; NULL if @resources is given */
-        const struct weir_resources *resources; /* fixed policy (-f); NULL if @store is given */
+        struct weir_store *store; /* followed; NULL if @resources is given */
+        const struct weir_resources
+                *resources; /* fixed policy (-f), borrowed until the workload is freed; NULL if @store */
         enum weir_dns_mode dns;
         bool audit;
         bool log_answers; /* records of what was allowed name their process too, for a log is kept */
@@ -50,8 +51,8 @@ WEIR_MUST int weir_workload_start(struct weir_loop *loop, const struct weir_work
 void weir_workload_free(struct weir_workload *workload); /* kills what is left of the command */
 WEIR_DEFINE_CLEANUP(workload, struct weir_workload *, weir_workload_free)
 
-/* Addresses of this host on all interfaces, 127.0.0.0/8 and ::1 left out, for weir_policy_options.self; heap, the caller frees. 0 or
- * -errno. */
+/* Addresses of this host on all interfaces, 127.0.0.0/8 and ::1 left out, for weir_policy_options.self; heap, the
+ * caller frees. 0 or -errno. */
 WEIR_MUST int weir_host_addresses(struct weir_addr **ret, size_t *ret_n);
 
 struct weir_policy *weir_workload_policy(const struct weir_workload *workload); /* borrowed */

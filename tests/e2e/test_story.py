@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The story, policies of each kind, and policies that change under way."""
+import shutil
+
 from harness import (CODE, DENIED4, ECHO_PORT, OTHER4, TOOLS4, WIKIPEDIA4, WIKIPEDIA6, LabCase, external_service,
                      Shell, service_entry, wait_until)
 
@@ -165,6 +167,66 @@ class Story(LabCase):
         self.assert_denied(done.stderr, rf"tcp {vip}:8098")
         self.allow(f"{vip}/32", port=8098)
         self.assertEqual(self.weir_run(*CODE, f"http://{vip}:8098/").stdout, "200")
+
+    def test_an_address_that_the_host_gets_later_is_the_hosts(self):
+        self.allow("198.35.26.96/27", port=8098)
+        shell = Shell(self)
+        self.assertEqual(shell.type("echo up"), "up")
+        self.lab.ip(self.lab.app, "address", "add", "198.35.26.98/32", "dev", "up0")
+        self.addCleanup(self.lab.ip, self.lab.app, "address", "del", "198.35.26.98/32", "dev", "up0")
+        server = self.lab.start(["python3", "-m", "http.server", "--bind", "198.35.26.98", "8098"])
+        self.addCleanup(server.kill)
+        self.assertTrue(wait_until(lambda: self.lab.run([*CODE, "http://198.35.26.98:8098/"]).stdout == "200", 10))
+        said = shell.type(CURL + " http://198.35.26.98:8098/")
+        self.assertIn("denied tcp 198.35.26.98:8098", said)
+        self.assertIn("000", said)
+        shell.end()
+
+    def test_no_descriptors_left_do_not_keep_a_rule_in_force(self):
+        """A workload fills the supervisor's table; the rule is taken back all the same."""
+        self.allow(f"{TOOLS4}/32", port=ECHO_PORT)
+        script = self.lab.user_file("fill.py", f"""
+import resource, socket, sys, time
+live, held = [], []
+first = socket.create_connection(("{TOOLS4}", {ECHO_PORT}))
+first.sendall(b"x"); first.recv(1)
+for _ in range(150):
+    try:
+        s = socket.create_connection(("{TOOLS4}", {ECHO_PORT}), 1)
+        s.settimeout(0.2); s.sendall(b"x"); s.recv(1); held.append(s)
+    except OSError:
+        break
+print("full", len(held), flush=True)
+first.settimeout(20)
+try:
+    while True:
+        first.sendall(b"x")
+        if not first.recv(1):
+            break
+        time.sleep(0.01)
+except OSError as error:
+    print("cut", error.strerror, flush=True)
+""")
+        limited = ["bash", "-c", 'ulimit -n 128; exec "$@"', "bash", self.lab.binary, "run", "--handoff", "off", "--",
+                   "bash", "-c", f"exec python3 {script}"]
+        process = self.lab.start(limited)
+        self.assertRegex(process.stdout.readline(), r"^full [1-9]")
+        self.weir("delete", "externalservice", "allowed")
+        self.assertRegex(process.stdout.readline(), "^cut")
+        process.kill()
+
+    def test_a_store_that_is_replaced_ends_the_run(self):
+        """The mount that kept the command out lay on the folder that is gone."""
+        for how in ('rm -rf "$1"', 'mv "$1" "$1.old"; mkdir "$1"'):
+            with self.subTest(how):
+                self.allow(WIKIPEDIA4 + "/32")
+                process = self.lab.start_weir(["run", "--", "bash", "-c", "echo up; exec sleep 60"])
+                self.assertEqual(process.stdout.readline(), "up\n")
+                self.lab.run(["bash", "-c", how, "sh", self.lab.home / "store"])
+                self.assertEqual(process.wait(20), 137)
+                self.assertIn("was moved or replaced while the command ran", process.stderr.read())
+                shutil.rmtree(self.lab.home / "store", ignore_errors=True)
+                shutil.rmtree(self.lab.home / "store.old", ignore_errors=True)
 
     def test_broad_rules_do_not_open_what_is_built_in(self):
         self.canary_must_be_silent = False  # a rule for everything opens the denied address too; not the metadata service
