@@ -16,6 +16,7 @@
 #define QUERIES_DEFAULT 512
 #define QUERIES_LIMIT 65536
 #define TIMEOUT_DEFAULT_MS 2000
+#define REFRESH_NS WEIR_SEC /* between two looks at the host's list of resolvers */
 #define IDLE_DEFAULT_MS 10000
 #define UPSTREAMS_MAX 8
 #define ROUNDS 2 /* tries over all upstreams */
@@ -104,6 +105,7 @@ struct weir_resolver {
         bool log_answers;
         struct weir_addr upstreams[UPSTREAMS_MAX];
         size_t n_upstreams;
+        uint64_t refresh_ns; /* when to ask for them again */
         uint16_t upstream_port;
         uint32_t mark;
         uint64_t timeout_ns, idle_ns;

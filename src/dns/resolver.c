@@ -244,11 +244,29 @@ void query_give_up(struct weir_resolver *resolver, struct query *query)
         query_close(resolver, query, WEIR_VERDICT_ALLOW, WEIR_REASON_DNS_UPSTREAM);
 }
 
+static void refresh_upstreams(struct weir_resolver *resolver)
+{
+        uint64_t now = weir_loop_now(resolver->loop);
+        struct weir_addr fresh[UPSTREAMS_MAX];
+        size_t n;
+
+        if (!resolver->ops->upstreams || now < resolver->refresh_ns)
+                return;
+        resolver->refresh_ns = now + REFRESH_NS;
+        n = resolver->ops->upstreams(resolver->context, fresh, UPSTREAMS_MAX);
+        if (n == 0)
+                return;
+        memcpy(resolver->upstreams, fresh, n * sizeof(*fresh));
+        resolver->n_upstreams = n;
+}
+
 static void forward(struct weir_resolver *resolver, const struct client *client, const uint8_t *bytes, size_t n,
                     const struct weir_dns_query *asked)
 {
-        struct query *query = query_new(resolver, client, bytes, asked);
+        struct query *query;
 
+        refresh_upstreams(resolver);
+        query = query_new(resolver, client, bytes, asked);
         if (!query) {
                 reply_empty(resolver, client, bytes, n, asked, WEIR_DNS_SERVFAIL, false);
                 resolver_deny(resolver, client, asked->name, WEIR_REASON_LIMIT_CONNECTIONS);

@@ -25,6 +25,9 @@ struct weir_resolver_ops {
          * has 16 bytes. @to: as in capture.h */
         void (*owner)(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
                       const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command);
+        /* Today's upstreams, at most @n, asked for at most once a second: the host may have moved to another network. 0
+         * keeps those there are. May be NULL. */
+        size_t (*upstreams)(void *context, struct weir_addr *ret, size_t n);
 };
 
 struct weir_resolver_options {

@@ -136,10 +136,17 @@ static const struct weir_relay_ops rewritten_relay_ops = {
         .original_dst = original_dst,
 };
 
+static size_t upstreams(void *context, struct weir_addr *ret, size_t n)
+{
+        (void)context;
+        return weir_host_resolvers(ret, n);
+}
+
 static const struct weir_resolver_ops resolver_ops = {
         .policy = current_policy,
         .record = hand_on,
         .owner = owner,
+        .upstreams = upstreams,
 };
 
 static void take_policy(struct weir_workload *w, struct weir_policy *policy)

@@ -98,7 +98,23 @@ static void get_owner(void *context, enum weir_ip_protocol protocol, const struc
         (void)strcpy(command, "curl");
 }
 
-static const struct weir_resolver_ops ops = { .policy = get_policy, .record = take_record, .owner = get_owner };
+static unsigned upstreams_asked;
+
+/* The host has moved to a network whose resolver is the test's. */
+static size_t moved_upstreams(void *context, struct weir_addr *ret, size_t n)
+{
+        (void)context;
+        assert_true(n > 0);
+        upstreams_asked++;
+        assert_int_equal(weir_addr_parse("127.0.0.1", &ret[0]), 0);
+        return 1;
+}
+
+static const struct weir_resolver_ops ops = { .policy = get_policy, .record = take_record, .owner = get_owner },
+                                      moving_ops = { .policy = get_policy,
+                                                     .record = take_record,
+                                                     .owner = get_owner,
+                                                     .upstreams = moved_upstreams };
 
 static int bound(int family, int type, uint16_t port, uint16_t *ret_port)
 {
@@ -157,7 +173,8 @@ static int connected(const char *address, int type, uint16_t port)
         return fd;
 }
 
-static void open_world(struct world *w, enum weir_dns_mode mode, unsigned timeout_ms, unsigned queries_max, bool dual)
+static void open_world_with(struct world *w, const struct weir_resolver_ops *with, const char *upstream,
+                            enum weir_dns_mode mode, unsigned timeout_ms, unsigned queries_max, bool dual)
 {
         struct weir_resolver_options options = {
                 .mode = mode, .timeout_ms = timeout_ms, .queries_max = queries_max, .n_upstreams = 1, .idle_ms = idle_ms
@@ -168,11 +185,16 @@ static void open_world(struct world *w, enum weir_dns_mode mode, unsigned timeou
         assert_int_equal(weir_loop_new(&w->loop), 0);
         bind_pair(AF_INET, &w->up_udp, &w->up_tcp, &w->upstream_port);
         bind_pair(dual ? AF_INET6 : AF_INET, &options.udp_fd, &options.tcp_fd, &w->port);
-        assert_int_equal(weir_addr_parse("127.0.0.1", &w->upstream), 0);
+        assert_int_equal(weir_addr_parse(upstream, &w->upstream), 0);
         options.upstreams = &w->upstream;
         options.upstream_port = w->upstream_port;
-        assert_int_equal(weir_resolver_new(w->loop, &options, &ops, w, &w->resolver), 0);
+        assert_int_equal(weir_resolver_new(w->loop, &options, with, w, &w->resolver), 0);
         w->client = connected("127.0.0.1", SOCK_DGRAM, w->port);
+}
+
+static void open_world(struct world *w, enum weir_dns_mode mode, unsigned timeout_ms, unsigned queries_max, bool dual)
+{
+        open_world_with(w, &ops, "127.0.0.1", mode, timeout_ms, queries_max, dual);
 }
 
 static void close_world(struct world *w)
@@ -487,6 +509,25 @@ static void goes_on_when_nobody_listens(void **state)
         close_world(&w);
 }
 
+static void the_hosts_list_is_asked_for_again(void **state)
+{
+        struct world w;
+        struct seen seen;
+        uint8_t out[600];
+
+        (void)state;
+        upstreams_asked = 0;
+        open_world_with(&w, &moving_ops, "127.0.0.9", WEIR_DNS_AUTO, 5000, 0, false);
+        for (uint16_t id = 1; id <= 3; id++) {
+                ask(w.client, id, "www.example.org", WEIR_DNS_A);
+                serve(&w, &seen);
+                reply_to(&w, &seen, out, make_reply(seen.bytes, seen.n, out, sizeof(out)));
+                assert_int_equal(rcode_udp(&w, id), WEIR_DNS_NOERROR);
+        }
+        assert_true(upstreams_asked >= 1 && upstreams_asked <= 3); /* a slow machine may need more than a second */
+        close_world(&w);
+}
+
 static void big_replies_are_truncated(void **state)
 {
         struct world w;
@@ -741,6 +782,7 @@ int main(void)
                 cmocka_unit_test(ignores_a_lying_server),
                 cmocka_unit_test(gives_up_on_a_silent_server),
                 cmocka_unit_test(goes_on_when_nobody_listens),
+                cmocka_unit_test(the_hosts_list_is_asked_for_again),
                 cmocka_unit_test(big_replies_are_truncated),
                 cmocka_unit_test(malformed_floods_are_answered_and_recorded),
                 cmocka_unit_test(a_full_table_says_servfail),
