@@ -48,9 +48,10 @@ struct weir_follow {
         bool started; /* in the loop */
 };
 
+/* Not while the boundary is built, which may need the last ones of a small limit. */
 static void hold_reserve(struct weir_follow *f)
 {
-        for (size_t i = 0; i < RESERVE; i++)
+        for (size_t i = 0; i < RESERVE && f->started; i++)
                 if (f->reserve[i] < 0)
                         f->reserve[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
@@ -331,6 +332,7 @@ int weir_follow_start(struct weir_follow *f)
         if (r < 0)
                 return r;
         f->started = true;
+        hold_reserve(f);
         if (f->store_fd >= 0)
                 on_store(f, 0, 0);
         return 0;

@@ -142,9 +142,9 @@ class Machines(LabCase):
     def test_few_descriptors(self):
         """Below what Weir needs itself it says so; the command keeps its limit."""
         self.allow(WIKIPEDIA4 + "/32")
-        limited = ["bash", "-c", 'ulimit -n 24; exec "$@"', "bash", self.lab.binary, "run", "--"]
+        limited = ["bash", "-c", 'ulimit -n 32; exec "$@"', "bash", self.lab.binary, "run", "--"]
         done = self.on(*limited, "bash", "-c", "ulimit -n; " + " ".join(map(repr, CODE)) + f" https://{WIKIPEDIA4}")
-        self.assertEqual(done.stdout, "24\n200", done.stderr)
+        self.assertEqual(done.stdout, "32\n200", done.stderr)
         done = self.on("bash", "-c", 'ulimit -n 8; exec "$@"', "bash", self.lab.binary, "run", "--", "echo", "started", status=125)
         self.refused(done, "oo many open files")
 
