@@ -119,12 +119,14 @@ static void take_record(void *context, struct weir_record *record)
 }
 
 static void get_owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                      pid_t *ret_pid, char *command)
+                      const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
 {
         (void)context;
         (void)protocol;
         (void)from;
         (void)port;
+        (void)to;
+        (void)to_port;
         *ret_pid = 4711;
         (void)snprintf(command, 16, "curl");
 }
