@@ -5,6 +5,7 @@
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "event/loop.h"
 #include "relay/internal.h"
@@ -38,6 +39,18 @@ void weir_dial_prepare(int fd)
         (void)setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 }
 
+/* The workload's own keep-alives end at this relay, so the way beyond has its own: an idle connection outlives NAT, and
+ * a dead peer ends. */
+static void keep_alive(int fd)
+{
+        const int on = 1, idle = 60, interval = 30, probes = 8; /* seconds */
+
+        (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
 /* Both sockets are watched from here on, once for life: edges say what each can do. */
 static void await_connect(struct weir_flow *flow)
 {
@@ -53,6 +66,7 @@ void weir_dial_adopt(struct weir_flow *flow, int fd)
 {
         flow->half[WEIR_UP].fd = fd;
         weir_dial_prepare(fd);
+        keep_alive(fd);
         await_connect(flow);
 }
 
@@ -72,6 +86,13 @@ void weir_dial(struct weir_flow *flow)
         int fd, r;
 
         fd = relay->sys->socket(sa.ss_family);
+        if ((fd == -EMFILE || fd == -ENFILE) && relay->reserve >= 0) {
+                /* accept(2) took the last one: this flow has the one in reserve, and nobody is let in until it is back.
+                 */
+                (void)close(TAKE_FD(relay->reserve));
+                fd = relay->sys->socket(sa.ss_family);
+                weir_relay_pause(relay);
+        }
         if (fd < 0) {
                 flow->verdict = WEIR_VERDICT_DENY;
                 flow->audit = false;

@@ -61,6 +61,18 @@ static void note_events(struct weir_half *half, uint32_t events)
                 half->urgent = true;
 }
 
+/* What arrived before the reset is still to be read, as it would be without Weir in between: an early answer to a
+ * request that is too large, for one. */
+static void note_reset(struct weir_flow *flow, enum weir_side side)
+{
+        struct weir_half *half = &flow->half[side];
+
+        if (half->reset)
+                return;
+        half->reset_reason = weir_flow_broken(flow, side);
+        half->reset = half->readable = half->hung_up = true;
+}
+
 static void on_flow_event(void *context, uint64_t id, uint32_t events)
 {
         struct weir_flow *flow = find_flow(context, id);
@@ -79,9 +91,8 @@ static void on_flow_event(void *context, uint64_t id, uint32_t events)
         case WEIR_FLOW_MOVE:
                 note_events(&flow->half[side], events);
                 if (events & EPOLLERR)
-                        weir_flow_close(flow, weir_flow_broken(flow, side));
-                else
-                        weir_move(flow);
+                        note_reset(flow, side);
+                weir_move(flow);
                 break;
         case WEIR_FLOW_FREE:
         case WEIR_FLOW_NEW:

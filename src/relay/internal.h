@@ -70,10 +70,12 @@ struct weir_half {
         bool copying;            /* past the mark, or to tell it from the end: no splice(2) any more */
         bool few;                /* last time there were few bytes: copying is tried first */
         bool eof;                /* read to the end */
-        bool finished;           /* and the other side has been told by shutdown(SHUT_WR) */
-        struct weir_pipe *pipe;  /* held only while bytes wait in it */
-        size_t queued;           /* in the pipe */
-        uint64_t bytes;          /* handed to the other side */
+        bool reset;              /* by its peer: what came before is passed on, then the flow ends for @reset_reason */
+        enum weir_reason reset_reason;
+        bool finished;          /* and the other side has been told by shutdown(SHUT_WR) */
+        struct weir_pipe *pipe; /* held only while bytes wait in it */
+        size_t queued;          /* in the pipe */
+        uint64_t bytes;         /* handed to the other side */
 };
 
 struct weir_flow {
@@ -125,6 +127,7 @@ struct weir_relay {
         struct weir_listener *listeners;
         struct weir_timer *resume; /* of paused listeners */
         bool paused;
+        int reserve; /* a descriptor for a flow that was accepted with the last one; -1 while it is lent */
 
         /* The flow table. Chunks never move, so a flow has one address for life; the spare one is for denying without
          * memory. */
@@ -144,6 +147,7 @@ struct weir_relay {
 WEIR_MUST int weir_relay_new_with(struct weir_loop *loop, const struct weir_relay_options *options,
                                   const struct weir_relay_ops *ops, void *context, const struct weir_relay_sys *sys,
                                   struct weir_relay **ret_relay);
+void weir_relay_pause(struct weir_relay *relay);  /* nobody is accepted until something is free again */
 void weir_relay_resume(struct weir_relay *relay); /* descriptors may be free again */
 
 /* flow.c */

@@ -16,6 +16,7 @@
 #include "relay/relay.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -30,7 +31,7 @@
 #define ACCEPT_BATCH 64
 #define PAUSE_NS (100 * WEIR_MS)
 
-static void pause_listeners(struct weir_relay *relay)
+void weir_relay_pause(struct weir_relay *relay)
 {
         for (struct weir_listener *l = relay->listeners; l; l = l->next) {
                 if (l->watched)
@@ -142,7 +143,7 @@ static bool accept_one(struct weir_listener *listener)
 
         fd = relay->sys->accept(listener->fd, (struct sockaddr *)&sa, &length);
         if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
-                pause_listeners(relay);
+                weir_relay_pause(relay);
                 return false;
         }
         /* The rest are errors of that one connection (accept(2)) and the next may be fine. */
@@ -179,6 +180,12 @@ static void resume_listeners(void *context)
 {
         struct weir_relay *relay = context;
 
+        if (relay->reserve < 0)
+                relay->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (relay->reserve < 0) {
+                weir_timer_set(relay->resume, weir_loop_now(relay->loop) + PAUSE_NS);
+                return;
+        }
         relay->paused = false;
         weir_timer_set(relay->resume, 0);
         for (struct weir_listener *l = relay->listeners; l; l = l->next) {
@@ -264,6 +271,9 @@ static int start(struct weir_relay *relay, const struct weir_relay_options *opti
         r = tame_sigpipe();
         if (r < 0)
                 return r;
+        relay->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (relay->reserve < 0)
+                return -errno;
         r = weir_timer_new(relay->loop, resume_listeners, relay, &relay->resume);
         if (r < 0)
                 return r;
@@ -291,6 +301,7 @@ int weir_relay_new_with(struct weir_loop *loop, const struct weir_relay_options 
         relay->options = *options;
         relay->options.listeners = NULL;
         relay->pipes.create = sys->pipe;
+        relay->reserve = -1;
         set_defaults(&relay->options);
         r = start(relay, options);
         if (r < 0) {
@@ -335,6 +346,7 @@ void weir_relay_free(struct weir_relay *relay)
                 return;
         weir_flow_free_all(relay);
         weir_relay_stop_listening(relay);
+        weir_close_cleanup(&relay->reserve);
         weir_timer_free(relay->resume);
         weir_pipe_pool_clear(&relay->pipes);
         free(relay);

@@ -142,10 +142,16 @@ static void start_half_close_deadline(struct weir_flow *flow)
                        weir_loop_now(relay->loop) + relay->options.half_close_timeout_ms * UINT64_C(1000000));
 }
 
+/* Whether a side that was reset has nothing left to pass on. */
+static bool passed_on(const struct weir_half *source)
+{
+        return source->reset && source->queued == 0 && (source->eof || !source->readable);
+}
+
 /* The end of one way, once nothing of it is queued any more. */
 static void finish(struct weir_flow *flow, struct weir_half *source, const struct weir_half *target)
 {
-        if (!source->eof || source->queued > 0 || source->finished)
+        if (!source->eof || source->queued > 0 || source->finished || source->reset)
                 return;
         source->finished = true;
         (void)shutdown(target->fd, SHUT_WR);
@@ -162,7 +168,7 @@ static bool move_way(struct weir_flow *flow, enum weir_side side, enum weir_side
 
         if (source->urgent)
                 source->copying = true;
-        while (progress == PROGRESS_MOVED && !source->finished) {
+        while (progress == PROGRESS_MOVED && !source->finished && !passed_on(source)) {
                 if (round++ == ROUNDS || source->bytes - before >= SHARE) {
                         *ret_more = true;
                         break;
@@ -179,6 +185,13 @@ static bool move_way(struct weir_flow *flow, enum weir_side side, enum weir_side
         return progress != PROGRESS_BROKEN;
 }
 
+static void end_broken(struct weir_flow *flow, enum weir_side side)
+{
+        const struct weir_half *half = &flow->half[side];
+
+        weir_flow_close(flow, half->reset ? half->reset_reason : weir_flow_broken(flow, side));
+}
+
 void weir_move(struct weir_flow *flow)
 {
         bool more = false;
@@ -186,12 +199,18 @@ void weir_move(struct weir_flow *flow)
         for (enum weir_side side = WEIR_DOWN; side < WEIR_SIDE_COUNT; side++) {
                 enum weir_side broken;
 
-                if (!move_way(flow, side, &broken, &more)) {
-                        weir_flow_close(flow, weir_flow_broken(flow, broken));
+                if (flow->half[!side].reset)
+                        continue; /* nobody is there to take it */
+                if (!move_way(flow, side, &broken, &more) || passed_on(&flow->half[side])) {
+                        end_broken(flow, passed_on(&flow->half[side]) ? side : broken);
                         return;
                 }
+                if (flow->half[side].reset)
+                        start_half_close_deadline(flow);
         }
-        if (flow->half[WEIR_DOWN].finished && flow->half[WEIR_UP].finished)
+        if (flow->half[WEIR_DOWN].reset && flow->half[WEIR_UP].reset)
+                end_broken(flow, WEIR_DOWN);
+        else if (flow->half[WEIR_DOWN].finished && flow->half[WEIR_UP].finished)
                 weir_flow_close(flow, WEIR_REASON_FINISHED);
         else if (more)
                 weir_flow_later(flow);

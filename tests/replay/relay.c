@@ -204,6 +204,26 @@ static void do_drain(const char *const *arguments, size_t n)
         }
 }
 
+/* Reads what is on the way, which a reset of the other end leaves, and then meets the reset. */
+static void do_rest(const char *const *arguments, size_t n)
+{
+        struct end *end = end_of(arguments[0]);
+        uint64_t before = end->got;
+        ssize_t got;
+
+        (void)n;
+        for (int tries = 0; (got = read_some(end, 16384)) > 0 || got == -EAGAIN; tries++) {
+                if (tries > TRIES_MAX)
+                        fail_msg("%s: no reset came", script_step());
+                if (got < 0)
+                        settle();
+                else
+                        turn();
+        }
+        assert_int_equal(got, -ECONNRESET);
+        assert_true(end->got > before);
+}
+
 static void do_shut(const char *const *arguments, size_t n)
 {
         (void)n;
@@ -355,19 +375,15 @@ static void do_stop(const char *const *arguments, size_t n)
 }
 
 static const struct script_word words[] = {
-        { "socket", do_socket, 0 }, { "connect", do_connect, 0 },
-        { "accept", do_accept, 0 }, { "full", do_full, 0 },
-        { "nobody", do_nobody, 0 }, { "send", do_send, 2 },
-        { "get", do_get, 2 },       { "fill", do_fill, 1 },
-        { "drain", do_drain, 1 },   { "shut", do_shut, 1 },
-        { "close", do_close, 1 },   { "reset", do_reset, 1 },
-        { "eof", do_eof, 1 },       { "rst", do_rst, 1 },
-        { "quiet", do_quiet, 1 },   { "broken", do_broken, 1 },
-        { "pass", do_pass, 1 },     { "state", do_state, 1 },
-        { "policy", do_policy, 1 }, { "fds", do_fds, 1 },
-        { "record", do_record, 1 }, { "silent", do_silent, 0 },
-        { "bytes", do_bytes, 2 },   { "pipes", do_pipes, 1 },
-        { "stop", do_stop, 0 },     { .name = NULL },
+        { "socket", do_socket, 0 }, { "connect", do_connect, 0 }, { "accept", do_accept, 0 },
+        { "full", do_full, 0 },     { "nobody", do_nobody, 0 },   { "send", do_send, 2 },
+        { "get", do_get, 2 },       { "fill", do_fill, 1 },       { "drain", do_drain, 1 },
+        { "rest", do_rest, 1 },     { "shut", do_shut, 1 },       { "close", do_close, 1 },
+        { "reset", do_reset, 1 },   { "eof", do_eof, 1 },         { "rst", do_rst, 1 },
+        { "quiet", do_quiet, 1 },   { "broken", do_broken, 1 },   { "pass", do_pass, 1 },
+        { "state", do_state, 1 },   { "policy", do_policy, 1 },   { "fds", do_fds, 1 },
+        { "record", do_record, 1 }, { "silent", do_silent, 0 },   { "bytes", do_bytes, 2 },
+        { "pipes", do_pipes, 1 },   { "stop", do_stop, 0 },       { .name = NULL },
 };
 
 /* --- scripts --- */
@@ -459,7 +475,11 @@ static const struct script scripts[] = {
         { "client slow, server closes", CLIENT_SLOW "shut server; silent; drain client; eof client; shut client; "
                                                     "record finished" },
         { "client slow, client resets", CLIENT_SLOW "reset client; record reset_by_workload; pipes 0; state gone" },
-        { "client slow, server resets", CLIENT_SLOW "reset server; record reset_by_destination; pipes 0; state gone" },
+        /* What came before the reset waits for the reader, as long as a half-closed flow may. */
+        { "client slow, server resets", CLIENT_SLOW "reset server; silent; pipes 1; rest client; "
+                                                    "record reset_by_destination; pipes 0; state gone" },
+        { "client slow, server resets, deadline",
+          CLIENT_SLOW "reset server; silent; pass 3600s; record deadline; pipes 0; state gone" },
         { "client slow, revoked", CLIENT_SLOW "policy deny; record policy_revoked; pipes 0; state gone" },
         { "client slow, still allowed", CLIENT_SLOW "policy keep; silent; drain client" },
         { "client slow, no descriptors", CLIENT_SLOW "fds none; drain client; send server 50000; get client 50000; "
@@ -472,7 +492,8 @@ static const struct script scripts[] = {
         { "server slow, the other way is free", SERVER_SLOW "send server 100000; get client 100000; silent" },
         { "server slow, client closes", SERVER_SLOW "shut client; silent; drain server; eof server; shut server; "
                                                     "record finished" },
-        { "server slow, client resets", SERVER_SLOW "reset client; record reset_by_workload; pipes 0; state gone" },
+        { "server slow, client resets", SERVER_SLOW "reset client; silent; pipes 1; rest server; "
+                                                    "record reset_by_workload; pipes 0; state gone" },
         { "server slow, server resets", SERVER_SLOW "reset server; record reset_by_destination; pipes 0; state gone" },
         { "server slow, revoked", SERVER_SLOW "policy deny; record policy_revoked; pipes 0; state gone" },
         { "server slow, still allowed", SERVER_SLOW "policy keep; silent; drain server" },

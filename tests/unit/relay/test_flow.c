@@ -101,6 +101,48 @@ static void test_reset_by_server(void **state)
         (void)assert_one_record(WEIR_REASON_RESET_BY_DESTINATION);
 }
 
+#define ENOUGH 5000
+
+/* An answer, and a reset because the rest of the request was not wanted: both arrive, in this order. */
+static void what_came_before_a_reset_arrives(bool slow)
+{
+        static char answer[200000];
+        size_t got = 0;
+        struct pair p;
+        ssize_t n;
+
+        start_relay();
+        p = open_flow();
+        assert_passes(p.client, p.server, "x");
+        if (slow)
+                while (write(p.server, answer, sizeof(answer)) >
+                       0) /* until nothing more fits: the client does not read */
+                        turn();
+        else
+                assert_int_equal(write(p.server, answer, ENOUGH), ENOUGH);
+        reset(p.server);
+        for (int i = 0; i < 10; i++)
+                turn();
+        while ((n = next_read(p.client, answer, sizeof(answer))) > 0)
+                got += (size_t)n;
+        assert_int_equal(n, -ECONNRESET);
+        assert_true(slow ? got > ENOUGH : got == ENOUGH);
+        (void)close(p.client);
+        (void)assert_one_record(WEIR_REASON_RESET_BY_DESTINATION);
+}
+
+static void test_data_before_a_reset(void **state)
+{
+        (void)state;
+        what_came_before_a_reset_arrives(false);
+}
+
+static void test_data_before_a_reset_for_a_slow_reader(void **state)
+{
+        (void)state;
+        what_came_before_a_reset_arrives(true);
+}
+
 static void test_reset_when_half_closed(void **state)
 {
         struct pair p;
@@ -288,6 +330,7 @@ int main(void)
                 TEST(test_both_ways_and_finish),   TEST(test_owner_of_allowed_if_asked),
                 TEST(test_half_close_by_client),   TEST(test_half_close_by_server),
                 TEST(test_reset_by_client),        TEST(test_reset_by_server),
+                TEST(test_data_before_a_reset),    TEST(test_data_before_a_reset_for_a_slow_reader),
                 TEST(test_reset_when_half_closed), TEST(test_reset_while_dialling),
                 TEST(test_early_bytes_and_end),    TEST(test_dial_deadline),
                 TEST(test_half_close_deadline),    TEST(test_refused),

@@ -317,6 +317,34 @@ static void test_no_descriptor_to_dial(void **state)
         assert_not_dialled();
 }
 
+static unsigned sockets_short;
+
+static int short_of_sockets(int family)
+{
+        if (sockets_short > 0) {
+                sockets_short--;
+                return -EMFILE;
+        }
+        return weir_relay_sys_real.socket(family);
+}
+
+/* The descriptor in reserve is for the flow whose accept(2) took the last one; until it is back nobody is let in. */
+static void test_last_descriptor_taken_by_accept(void **state)
+{
+        struct pair p;
+
+        (void)state;
+        rig.sys.socket = short_of_sockets;
+        start_relay();
+        sockets_short = 1;
+        p = open_flow();
+        assert_passes(p.client, p.server, "x");
+        assert_true(rig.relay->paused);
+        close_pair(&p);
+        UNTIL(!rig.relay->paused);
+        assert_true(rig.relay->reserve >= 0);
+}
+
 static int inner_error;
 
 static int connect_inside(void *context, uint16_t inner_port)
@@ -396,6 +424,7 @@ int main(void)
                 TEST(test_too_many_connections),
                 TEST(test_accept_pauses),
                 TEST(test_no_descriptor_to_dial),
+                TEST(test_last_descriptor_taken_by_accept),
                 TEST(test_published),
                 TEST(test_memory_of_a_flow),
         };
