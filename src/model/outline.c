@@ -2,6 +2,7 @@
 /* Positions, by libyaml's events. Its marks count characters; byte_at() turns them into bytes. */
 #include "model/outline.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -250,12 +251,66 @@ static int read_all(struct reader *r, int (*document)(void *context, const struc
         return e;
 }
 
+/* The number in "\uXXXX" if it lies from @first on, within 0x400; else -1. */
+static int surrogate(const char *p, unsigned first)
+{
+        unsigned value = 0;
+
+        if (p[0] != '\\' || p[1] != 'u')
+                return -1;
+        for (size_t i = 2; i < 6; i++) {
+                if (!isxdigit((unsigned char)p[i]))
+                        return -1;
+                value = value << 4 | (unsigned)(isdigit((unsigned char)p[i]) ? p[i] - '0' : (p[i] | 0x20) - 'a' + 10);
+        }
+        return value >= first && value < first + 0x400 ? (int)(value - first) : -1;
+}
+
+/*
+ * JSON writes a character above U+FFFF as two surrogates, RFC 8259 section 7, and libyaml refuses them. Here only
+ * places matter: each half becomes a character of its own from the private area, as long as it was, and no two alike.
+ */
+static void tame_surrogates(char *bytes, size_t n)
+{
+        for (size_t i = 0; i + 1 < n; i++) {
+                int high = i + 12 <= n ? surrogate(bytes + i, 0xd800) : -1;
+                int low = high >= 0 ? surrogate(bytes + i + 6, 0xdc00) : -1;
+                char text[32];
+
+                if (low >= 0) {
+                        (void)snprintf(text, sizeof(text), "\\u%04x\\u%04x", 0xe000U + (unsigned)high,
+                                       0xe400U + (unsigned)low);
+                        memcpy(bytes + i, text, 12);
+                }
+                /* What is escaped begins no escape. */
+                i += low >= 0 ? 11 : bytes[i] == '\\';
+        }
+}
+
+/* What libyaml is to read; NULL without memory. */
+static char *readable(const char *bytes, size_t n)
+{
+        struct weir_node_place at;
+        const char *problem;
+        char *copy = malloc(n + 1);
+
+        if (!copy)
+                return NULL;
+        if (n > 0)
+                memcpy(copy, bytes, n);
+        copy[n] = '\0';
+        if (weir_node_is_json(copy, n, &at, &problem))
+                tame_surrogates(copy, n);
+        return copy;
+}
+
 int weir_outline_read(const char *bytes, size_t n, const char *path,
                       int (*document)(void *context, const struct weir_outline *root), void *context,
                       struct weir_errs *errors)
 {
         struct reader r = { .path = path, .bytes = bytes, .n_bytes = n, .errors = errors };
         yaml_mark_t start = { 0 };
+        weir_auto_free char *text = NULL;
         int e;
 
         if (n > WEIR_OUTLINE_BYTES_MAX)
@@ -268,12 +323,13 @@ int weir_outline_read(const char *bytes, size_t n, const char *path,
         e = index_characters(&r);
         if (e < 0)
                 return e;
-        if (!yaml_parser_initialize(&r.parser)) {
+        text = readable(bytes + r.bom, n - r.bom);
+        if (!text || !yaml_parser_initialize(&r.parser)) {
                 free(r.steps);
                 return -ENOMEM;
         }
         yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-        yaml_parser_set_input_string(&r.parser, (const unsigned char *)bytes + r.bom, n - r.bom);
+        yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, n - r.bom);
         e = read_all(&r, document, context);
         yaml_parser_delete(&r.parser);
         free(r.steps);

@@ -267,6 +267,26 @@ static void streams(void **state)
         }
 }
 
+/* As tools write JSON that keep to ASCII. */
+static void json_with_surrogate_pairs(void **state)
+{
+        static const char text[] =
+                "{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"a\", \"annotations\": "
+                "{\"\\ud83d\\ude00\": \"\\\\ud83d \\uDBFF\\uDFFF\"}}, \"spec\": {\"containers\": [{\"name\": "
+                "\"a\"}]}}";
+        struct result r = inject(text);
+
+        (void)state;
+        assert_int_equal(r.errors.total, 0);
+        assert_true(is_within(text, r.out.data));
+        assert_non_null(strstr(r.out.data, "weir-proxy"));
+        result_clear(&r);
+        /* Half of one is still none. */
+        r = inject("{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"\\ud83d\"}}");
+        assert_int_equal(r.errors.total, 1);
+        result_clear(&r);
+}
+
 static void older_pieces_are_replaced(void **state)
 {
         struct weir_inject_options newer = options();
@@ -418,6 +438,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(styles),
                 cmocka_unit_test(json),
+                cmocka_unit_test(json_with_surrogate_pairs),
                 cmocka_unit_test(streams),
                 cmocka_unit_test(older_pieces_are_replaced),
                 cmocka_unit_test(refusals),
