@@ -98,20 +98,7 @@ static void take_record(void *context, struct weir_record *record)
               weir_streq(record->name, "localhost"));
 }
 
-static void get_owner(void *context, enum weir_ip_protocol protocol, const struct weir_addr *from, uint16_t port,
-                      const struct weir_addr *to, uint16_t to_port, pid_t *ret_pid, char *command)
-{
-        (void)context;
-        (void)to;
-        (void)to_port;
-        (void)protocol;
-        (void)from;
-        (void)port;
-        *ret_pid = 0;
-        command[0] = '\0';
-}
-
-static const struct weir_resolver_ops ops = { .policy = get_policy, .record = take_record, .owner = get_owner };
+static const struct weir_resolver_ops ops = { .policy = get_policy, .record = take_record };
 
 static int bound(int type, uint16_t port, uint16_t *ret_port)
 {
