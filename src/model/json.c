@@ -431,7 +431,7 @@ static int read_stream(struct reader *r, int (*document)(void *context, struct w
                                                                  no_json(r, "a document must begin with { or [");
                 if (e == 0)
                         e = check_size(r);
-                if (e == 0 && root && !r->wrong)
+                if (e == 0 && document && root && !r->wrong)
                         e = document(context, TAKE_PTR(root));
                 skip_to_document(r);
         }
