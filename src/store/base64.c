@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+#define PADDING 64
 
 int weir_base64_decode(const char *text, char **ret)
 {
@@ -59,7 +60,7 @@ char *weir_base64_encode(const char *bytes, size_t n)
                 for (size_t j = 0; j < 3; j++)
                         bits = bits << 8 | (j < have ? (uint8_t)bytes[i + j] : 0u);
                 for (size_t j = 0; j < 4; j++)
-                        *at++ = j <= have ? alphabet[bits >> (18 - 6 * j) & 63] : '=';
+                        *at++ = alphabet[j <= have ? bits >> (18 - 6 * j) & 63 : PADDING];
         }
         *at = '\0';
         return text;

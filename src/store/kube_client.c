@@ -483,7 +483,7 @@ int weir_kube_parse(struct weir_kube_client *client, const struct weir_kube_requ
         json_t *json = json_loadb(request->answer.data ? request->answer.data : "", request->answer.length,
                                   JSON_REJECT_DUPLICATES, NULL);
 
-        if (json && json_is_object(json)) {
+        if (json_is_object(json)) { /* NULL is none */
                 *ret_json = json;
                 return 0;
         }

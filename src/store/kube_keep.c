@@ -148,13 +148,13 @@ int weir_kube_keep_read(const char *path, struct weir_resources *list, char **re
 {
         weir_auto_free char *text = NULL, *when = NULL;
         struct weir_errs errors = { 0 };
-        size_t n;
+        size_t n = 0;
         int r;
 
         r = slurp_trusted(path, &text, &n);
         if (r < 0)
                 return r;
-        if (!is_whole(text, n))
+        if (!text || !is_whole(text, n))
                 return WEIR_EINVALID;
         when = when_of(text);
         if (!when)

@@ -12,8 +12,6 @@
 #include "base/strutil.h"
 #include "store/kube_client.h"
 
-WEIR_DEFINE_CLEANUP(resource, struct weir_resource *, weir_resource_unref)
-
 static void object_free(struct weir_kube_object *object)
 {
         if (!object)

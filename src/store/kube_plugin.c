@@ -21,8 +21,6 @@
 /* A token is renewed this long before it expires. */
 #define EARLY_SECONDS 30
 
-extern char **environ;
-
 bool weir_kube_plugin_needed(const struct weir_kube_client *client)
 {
         if (!client->config.exec.command)

@@ -317,6 +317,7 @@ static size_t on_watch_bytes(char *bytes, size_t size, size_t n, void *context)
 }
 
 /* The server has taken the watch: long before the first event, if nothing happens. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is curl's */
 static size_t on_watch_header(char *bytes, size_t size, size_t n, void *context)
 {
         struct stream *stream = context;
@@ -535,19 +536,15 @@ static void watch_broke(struct stream *stream, CURLcode code)
                                    "the API server %s sends something into the watch that is no event",
                                    stream->follow->client->config.server);
                 failed(stream, &err, 0);
-        } else if (stream->outcome == OUTCOME_ERROR)
-                wait_for(stream, 0); /* take_error() said why */
-        else if (code != CURLE_OK)
-                wait_for(stream, 0); /* the next attempt says whether anybody is there */
-        else {
-                bool lasted = weir_time_ns() - stream->opened > stream->follow->client->times.retry_last * WEIR_MS;
-
-                /* The server ends each watch some time; one that ends at once would make a hot loop. */
-                wait_for(stream, 0);
-                if (lasted) {
-                        stream->pause = 0;
-                        stream->due = 0;
-                }
+                return;
+        }
+        /* Why, take_error() has said, or the next attempt will. */
+        wait_for(stream, 0);
+        /* The server ends each watch some time; one that ends at once would make a hot loop. */
+        if (code == CURLE_OK && stream->outcome == OUTCOME_NONE &&
+            weir_time_ns() - stream->opened > stream->follow->client->times.retry_last * WEIR_MS) {
+                stream->pause = 0;
+                stream->due = 0;
         }
 }
 

@@ -488,9 +488,11 @@ bool weir_kubernetes_in_pod(void)
 static int take_account(struct weir_kube_config *config, struct weir_err *err)
 {
         const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
-        bool six = strchr(host, ':') != NULL;
+        bool six = host && strchr(host, ':');
         size_t n;
 
+        if (!host || !port)
+                return weir_err_set(err, WEIR_EINVALID, "this pod does not know its API server");
         config->server = weir_asprintf("https://%s%s%s:%s", six ? "[" : "", host, six ? "]" : "", port);
         if (!config->server || set(&config->context, "") < 0 || set(&config->cluster, "the pod's") < 0 ||
             set(&config->user, "the pod's service account") < 0 ||

@@ -542,7 +542,7 @@ int weir_kubernetes_open(const char *context, struct weir_store **ret_store, str
         r = weir_kube_config_read(context, &config, err);
         if (r == 0)
                 r = weir_kube_client_new(&config, &client, err);
-        if (r < 0)
+        if (r < 0 || !client)
                 return r;
         store = calloc(1, sizeof(*store));
         if (!store)

@@ -111,7 +111,7 @@ static bool is_kubernetes(const char *spec, const char **ret_context)
 int weir_store_open(const char *spec, bool writable, struct weir_store **ret_store, struct weir_err *err)
 {
         const char *context;
-        char *path;
+        char *path = NULL;
         int r;
 
         spec = effective(spec);
