@@ -38,7 +38,7 @@ kubernetes_module() {
                 sed -n 's/.*"Error": "\(.*\)".*/\1/p' <<<"$said" >&2
                 return 1
         fi
-        for module in $(awk '/^replace \(/,/^\)/ { if ($2 == "=>") print $1 }' "$mod"); do
+        awk '/^replace \(/,/^\)/ { if ($2 == "=>") print $1 }' "$mod" | while read -r module; do
                 echo "replace $module => $module v0.$minor"
         done >>go.mod
         go list -deps -f '{{if 0}}{{end}}' . >/dev/null
@@ -98,7 +98,9 @@ fi
 exec 9>"$target/.lock"
 flock 9
 step packages "$here/../../tools/install-dependencies" test-kubernetes
-[ -x "$target/bin/kube-$kubernetes" ] && [ -e "$target/bin/etcd" ] || kube
+if ! [ -x "$target/bin/kube-$kubernetes" ] || ! [ -e "$target/bin/etcd" ]; then
+        kube
+fi
 [ -x "$target/bin/coredns-$coredns" ] || coredns
 [ -x "$target/bin/containerd-$containerd" ] || containerd
 step images pictures
