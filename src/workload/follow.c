@@ -183,12 +183,17 @@ static void renew(struct weir_follow *f, bool always)
 static void on_store(void *context, uint64_t id, uint32_t events)
 {
         struct weir_follow *f = context;
+        bool changed;
 
         (void)id;
         (void)events;
         if (weir_store_replaced(f->options.store))
                 f->options.replaced(f->options.context, weir_store_path(f->options.store));
-        if (weir_store_changed(f->options.store))
+        /* The connection to a server may have to be made again. */
+        give_reserve(f);
+        changed = weir_store_changed(f->options.store);
+        hold_reserve(f);
+        if (changed)
                 renew(f, false);
         else if (!f->failed)
                 tell(f, trouble(f));

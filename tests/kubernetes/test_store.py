@@ -462,6 +462,20 @@ class Following(Base):
         self.assertEqual(run.wait(20), 0)
         self.assertIn(f"weir: cut tcp {WIKIPEDIA4}:443", run.stderr.read())
 
+    def test_a_workload_that_takes_every_descriptor_keeps_no_rule(self):
+        """Its flows use up what Weir may open; then the connection to the API server breaks."""
+        self.create(rule("a", WIKIPEDIA4))
+        script = (f"for i in $(seq 10 90); do eval \"exec $i<>/dev/tcp/{WIKIPEDIA4}/443\" 2>/dev/null; done; echo full; "
+                  "read -r _ <&10; echo cut")
+        run = self.cluster.lab.start(["bash", "-c", 'ulimit -n 64; exec "$@"', "bash", self.cluster.lab.binary, "run", "-q", "--", "bash", "-c", script],
+                                     env=self.cluster.environment())
+        self.assertEqual(run.stdout.readline(), "full\n")
+        self.cluster.stop("kube-apiserver")
+        self.cluster.start("kube-apiserver")
+        self.weir("delete", "externalservice", "a")
+        self.assertEqual(run.stdout.readline(), "cut\n")
+        run.wait(20)
+
     def test_one_connection_carries_all_streams(self):
         run = self.cluster.start_weir("run", "--", "sleep", "60")
         try:
