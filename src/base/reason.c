@@ -2,6 +2,8 @@
 /* The string tables of reason.def. */
 #include "base/reason.h"
 
+#include <errno.h>
+
 #include "base/cleanup.h"
 
 static const char *const verdict_names[] = {
@@ -28,6 +30,26 @@ _Static_assert(WEIR_ARRAY_SIZE(reason_words) == WEIR_REASON_COUNT, "words for ea
 static const char *lookup(const char *const *table, size_t n, unsigned i)
 {
         return i < n && table[i] ? table[i] : "unknown";
+}
+
+enum weir_reason weir_reason_of_connect(int error)
+{
+        switch (error) {
+        case ECONNREFUSED:
+        case ECONNRESET:
+                return WEIR_REASON_UPSTREAM_REFUSED;
+        case ETIMEDOUT:
+                return WEIR_REASON_UPSTREAM_TIMEOUT;
+        case EMFILE:
+        case ENFILE:
+        case ENOMEM:
+        case ENOBUFS:
+        case EADDRNOTAVAIL: /* no local port is left */
+        case EAGAIN:
+                return WEIR_REASON_LIMIT_MEMORY;
+        default:
+                return WEIR_REASON_UPSTREAM_UNREACHABLE;
+        }
 }
 
 const char *weir_verdict_name(enum weir_verdict verdict)

@@ -16,6 +16,9 @@ enum weir_reason {
         WEIR_REASON_COUNT,
 };
 
+/* Why a connection to an allowed destination did not come about: the words for the error of connect(2). */
+enum weir_reason weir_reason_of_connect(int error);
+
 const char *weir_verdict_name(enum weir_verdict verdict); /* "deny", "allow", "inspect" */
 const char *weir_reason_name(enum weir_reason reason);    /* for logs: "no_rule"; never NULL */
 const char *weir_reason_words(enum weir_reason reason);   /* for people: "no rule"; never NULL */

@@ -106,19 +106,3 @@ void weir_policy_match(const struct weir_policy *policy, const struct weir_query
                 }
         }
 }
-
-bool weir_policy_still_allows(const struct weir_policy *policy, const struct weir_query *query,
-                              const struct weir_addr *addr, uint16_t port, uint32_t endpoints,
-                              struct weir_decision *ret)
-{
-        struct weir_query at = *query;
-
-        for (at.turn = 0; at.turn < endpoints; at.turn++) {
-                weir_policy_match(policy, &at, ret);
-                if (ret->verdict != WEIR_VERDICT_ALLOW)
-                        return false;
-                if (weir_addr_equal(&ret->addr, addr) && ret->port == port)
-                        return true;
-        }
-        return false;
-}

@@ -87,8 +87,12 @@ const struct weir_rule *weir_policy_rule(const struct weir_policy *policy, size_
 /* The one decision. O(address bits); never fails: what cannot be decided is denied. No allocation; any thread. */
 void weir_policy_match(const struct weir_policy *policy, const struct weir_query *query, struct weir_decision *ret);
 
-/* Whether a live flow to query->addr that dialled @addr and @port may go on: a rule allows it and still leads there, at
- * any of its first @endpoints endpoints. @ret is the decision that does, or the denial. */
+/**
+ * weir_policy_still_allows() - whether this policy would dial what a live flow dialled
+ * @query: as it was judged when the flow began, with its turn
+ * @endpoints: how many of a rule's endpoints are looked through, besides the one of that turn
+ * @ret:   the decision that keeps it, or the denial
+ */
 bool weir_policy_still_allows(const struct weir_policy *policy, const struct weir_query *query,
                               const struct weir_addr *addr, uint16_t port, uint32_t endpoints,
                               struct weir_decision *ret);
@@ -105,6 +109,10 @@ size_t weir_policy_nearest(const struct weir_policy *policy, const struct weir_q
                            const struct weir_rule **ret, size_t n);
 /* The nearest one for a log line, e.g. "default/wikipedia-ext 198.35.26.96/27:443"; "" if there is none. */
 void weir_policy_nearest_text(const struct weir_policy *policy, const struct weir_query *query, char *buf, size_t n);
+
+/* The same for the record of a denial: "" where not the rules decided but a limit or the machine. */
+void weir_policy_denial_text(const struct weir_policy *policy, const struct weir_query *query, enum weir_reason reason,
+                             char *buf, size_t n);
 
 /* "weir explain" for one query: "allow ..." or "deny ...", the deciding rule and scope or the nearest rules and what to
  * do. */

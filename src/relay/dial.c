@@ -10,26 +10,6 @@
 #include "event/loop.h"
 #include "relay/internal.h"
 
-static enum weir_reason dial_error_reason(int error)
-{
-        switch (error) {
-        case ECONNREFUSED:
-        case ECONNRESET:
-                return WEIR_REASON_UPSTREAM_REFUSED;
-        case ETIMEDOUT:
-                return WEIR_REASON_UPSTREAM_TIMEOUT;
-        case EMFILE:
-        case ENFILE:
-        case ENOMEM:
-        case ENOBUFS:
-        case EADDRNOTAVAIL: /* no local port is left */
-        case EAGAIN:
-                return WEIR_REASON_LIMIT_MEMORY;
-        default:
-                return WEIR_REASON_UPSTREAM_UNREACHABLE;
-        }
-}
-
 /* SO_OOBINLINE keeps the urgent byte in its place in the stream, whichever call meets it. */
 void weir_dial_prepare(int fd)
 {
@@ -96,7 +76,8 @@ void weir_dial(struct weir_flow *flow)
         if (fd < 0) {
                 flow->verdict = WEIR_VERDICT_DENY;
                 flow->audit = false;
-                weir_flow_close(flow, fd == -EAFNOSUPPORT ? WEIR_REASON_UPSTREAM_UNREACHABLE : dial_error_reason(-fd));
+                weir_flow_close(flow,
+                                fd == -EAFNOSUPPORT ? WEIR_REASON_UPSTREAM_UNREACHABLE : weir_reason_of_connect(-fd));
                 return;
         }
         if (set_mark(relay, fd) < 0) {
@@ -110,7 +91,7 @@ void weir_dial(struct weir_flow *flow)
         r = relay->sys->connect(fd, (const struct sockaddr *)&sa, length);
         if (r < 0 && r != -EINPROGRESS) {
                 flow->half[WEIR_UP].fd = fd;
-                weir_flow_close(flow, dial_error_reason(-r));
+                weir_flow_close(flow, weir_reason_of_connect(-r));
                 return;
         }
         weir_dial_adopt(flow, fd);
@@ -125,7 +106,7 @@ void weir_dial_event(struct weir_flow *flow)
         if (getsockopt(up->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
                 error = errno;
         if (error != 0) {
-                weir_flow_close(flow, dial_error_reason(error));
+                weir_flow_close(flow, weir_reason_of_connect(error));
                 return;
         }
         /* Watching a socket that is connecting may report EPOLLHUP early; only EPOLLOUT says that it is connected. */

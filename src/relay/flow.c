@@ -264,14 +264,6 @@ static enum weir_reason final_reason(const struct weir_flow *flow, enum weir_rea
         return reason;
 }
 
-/* Whether the rules decided, so that the nearest of them explains it. */
-static bool rules_decided(const struct weir_flow *flow, enum weir_reason reason)
-{
-        return flow->verdict == WEIR_VERDICT_DENY && flow->has_destination && reason != WEIR_REASON_NOT_REDIRECTED &&
-               reason != WEIR_REASON_LIMIT_CONNECTIONS && reason != WEIR_REASON_LIMIT_MEMORY &&
-               reason != WEIR_REASON_INTERNAL;
-}
-
 static void write_record(struct weir_flow *flow, enum weir_reason reason)
 {
         struct weir_relay *relay = flow->relay;
@@ -302,10 +294,10 @@ static void write_record(struct weir_flow *flow, enum weir_reason reason)
                 .generation = policy ? weir_policy_generation(policy) : 0,
         };
 
-        if (policy && rules_decided(flow, reason)) {
+        if (policy && flow->verdict == WEIR_VERDICT_DENY && flow->has_destination) {
                 struct weir_query query = { .protocol = WEIR_IP_TCP, .addr = flow->destination, .port = flow->port };
 
-                weir_policy_nearest_text(policy, &query, nearest, sizeof(nearest));
+                weir_policy_denial_text(policy, &query, reason, nearest, sizeof(nearest));
         }
         relay->ops.record(relay->context, &record);
 }

@@ -71,38 +71,19 @@ void weir_judge(struct weir_flow *flow, enum weir_reason *ret_reason)
         }
 }
 
-static bool same_dialled(const struct weir_flow *flow, const struct weir_decision *decision)
-{
-        return weir_addr_equal(&decision->addr, &flow->dialled) && decision->port == flow->dialled_port;
-}
-
-/* Whether @policy would still dial what this flow dialled: at its own turn, or at any other among a rule's
- * endpoints. */
-static bool still_allowed(struct weir_flow *flow, struct weir_policy *policy, struct weir_decision *ret_decision)
-{
-        struct weir_query query = {
-                .protocol = WEIR_IP_TCP, .addr = flow->destination, .port = flow->port, .turn = flow->turn
-        };
-
-        weir_policy_match(policy, &query, ret_decision);
-        for (uint32_t turn = 0; turn < ENDPOINTS_MAX && ret_decision->verdict == WEIR_VERDICT_ALLOW; turn++) {
-                if (same_dialled(flow, ret_decision))
-                        return true;
-                query.turn = turn;
-                weir_policy_match(policy, &query, ret_decision);
-        }
-        return false;
-}
-
 void weir_judge_again(struct weir_flow *flow)
 {
         struct weir_relay *relay = flow->relay;
         struct weir_policy *policy = relay->ops.policy(relay->context);
+        struct weir_query query = {
+                .protocol = WEIR_IP_TCP, .addr = flow->destination, .port = flow->port, .turn = flow->turn
+        };
         struct weir_decision decision;
 
         if (flow->published || flow->audit)
                 return;
-        if (policy && still_allowed(flow, policy, &decision)) {
+        if (policy &&
+            weir_policy_still_allows(policy, &query, &flow->dialled, flow->dialled_port, ENDPOINTS_MAX, &decision)) {
                 set_policy(flow, policy, decision.rule);
                 return;
         }
