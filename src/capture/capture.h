@@ -20,6 +20,9 @@ struct weir_capture;
 struct weir_err;
 struct weir_policy;
 
+/* Whether connections may leave as sockets that Weir connected; REQUIRE: else nothing is started. */
+enum weir_handoff_mode { WEIR_HANDOFF_AUTO, WEIR_HANDOFF_OFF, WEIR_HANDOFF_REQUIRE };
+
 /* How a proxy is told from the workload beside it: by its cgroup, or by its user and a random mark on its sockets. AUTO
  * takes the cgroup if the kernel can tell it. */
 enum weir_exempt { WEIR_EXEMPT_AUTO, WEIR_EXEMPT_CGROUP, WEIR_EXEMPT_MARK };
@@ -36,7 +39,10 @@ struct weir_capture_options {
         uint16_t relay_port, dns_port;
         enum weir_exempt exempt;
 
-        /* For captures that judge in the kernel: what is in force before the command starts. */
+        enum weir_handoff_mode handoff;
+        bool owners; /* events of flows that were allowed name their process too, which costs each a search */
+
+        /* For captures that judge by themselves: what is in force before the command starts. */
         struct weir_policy *policy;
         const char *user;          /* whom the command becomes, by name or number; NULL: stay */
         const uint16_t *published; /* ports of the command that this host may connect to; if attached, anybody */
@@ -71,6 +77,12 @@ struct weir_capture_event {
         const char *cgroup; /* path below the root; NULL: not known. Lives until the next event */
         uint64_t bytes_sent, bytes_received, duration_ns;
         uint64_t lost; /* filled with -ENOBUFS alone: how many */
+
+        /* Of the handoff: the snapshot that decided, a reference which the receiver gives back, and its rule, which
+         * lives in it. NULL elsewhere, where @generation and @rule name them. */
+        struct weir_policy *policy;
+        const struct weir_rule *by;
+        bool has_dialled, uncounted; /* the bytes are not known */
 };
 
 /* How the command ended, as waitpid(2) reports. @exec_errno is not 0 if it never started: ENOENT (127), EACCES and
@@ -124,7 +136,7 @@ struct weir_capture_ops {
         int (*wait_exit)(struct weir_capture *capture, struct weir_exit *ret);
 
         /*
-         * Of captures that judge in the kernel; NULL elsewhere.
+         * Of captures that judge by themselves, in the kernel or by the handoff; NULL elsewhere.
          *
          * set_policy() puts a snapshot in force, whole, and ends the flows that it does not allow. On failure the old
          * one stays, and @err says why.
@@ -139,6 +151,12 @@ struct weir_capture_ops {
                             struct weir_addr *ret_addr, uint16_t *ret_port);
         /* Kills everything that is left inside and ends its flows; their events can still be read. */
         void (*stop)(struct weir_capture *capture);
+        /* By which path allowed connections go, "handoff", "kernel" or "relay", and why in words; NULL: relay. */
+        const char *(*path)(struct weir_capture *capture, const char **ret_why);
+        /* The same without running anything: the path that a run would have here. @why is filled. NULL: not known. */
+        const char *(*try_path)(char *why, size_t n);
+        /* Stops everything inside for as long as the supervisor itself is stopped, and lets go on what ran before. */
+        void (*freeze)(struct weir_capture *capture, bool on);
 
         /* Sends a signal to the command. */
         int (*kill)(struct weir_capture *capture, int signal);

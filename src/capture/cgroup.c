@@ -515,6 +515,13 @@ bool weir_cgroup_permitted(void)
         return true;
 }
 
+static const char *cgroup_path(struct weir_capture *c, const char **ret_why)
+{
+        (void)c;
+        *ret_why = "the kernel gives the verdict when a connection is made, and moves the bytes";
+        return "kernel";
+}
+
 const struct weir_capture_ops weir_capture_cgroup = {
         .name = "cgroup",
         .start = cgroup_start,
@@ -530,6 +537,7 @@ const struct weir_capture_ops weir_capture_cgroup = {
         .next_event = cgroup_next_event,
         .original_dst = cgroup_original_dst,
         .stop = cgroup_stop,
+        .path = cgroup_path,
         .exit_fd = cgroup_exit_fd,
         .wait_exit = cgroup_wait_exit,
         .kill = cgroup_kill,

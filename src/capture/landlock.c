@@ -7,8 +7,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* ABI 6 (Linux 6.12) brought scopes; older headers do not know the field. */
+/* ABI 4 (Linux 6.7) brought TCP, ABI 6 (Linux 6.12) scopes; older headers do not know the fields. */
+#define NETWORK_ABI 4
 #define SCOPES_ABI 6
+#define ACCESS_NET_BIND_TCP (UINT64_C(1) << 0)
+#define ACCESS_NET_CONNECT_TCP (UINT64_C(1) << 1)
 #define SCOPE_ABSTRACT_UNIX_SOCKET (UINT64_C(1) << 0)
 #define SCOPE_SIGNAL (UINT64_C(1) << 1)
 
@@ -16,13 +19,26 @@ struct ruleset_attr {
         uint64_t handled_access_fs, handled_access_net, scoped;
 };
 
-int weir_landlock_scope(void)
+static long abi(void)
 {
-        const struct ruleset_attr attr = { .scoped = SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL };
-        weir_auto_close int ruleset = -1;
-        long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+        return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+}
 
-        if (abi < SCOPES_ABI)
+bool weir_landlock_has_network(void)
+{
+        return abi() >= NETWORK_ABI;
+}
+
+int weir_landlock_enter(bool no_tcp)
+{
+        const long has = abi();
+        const struct ruleset_attr attr = {
+                .handled_access_net = no_tcp ? ACCESS_NET_BIND_TCP | ACCESS_NET_CONNECT_TCP : 0,
+                .scoped = has >= SCOPES_ABI ? SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL : 0,
+        };
+        weir_auto_close int ruleset = -1;
+
+        if (!attr.handled_access_net && !attr.scoped)
                 return 0;
         ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
         if (ruleset < 0)

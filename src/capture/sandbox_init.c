@@ -35,6 +35,8 @@
 #include "capture/become.h"
 #include "capture/caps.h"
 #include "capture/descriptors.h"
+#include "capture/freeze.h"
+#include "capture/handoff.h"
 #include "capture/landlock.h"
 #include "capture/mounts.h"
 #include "capture/netlink.h"
@@ -63,7 +65,8 @@ static void give_up(const struct weir_sandbox *s, const struct weir_err *err)
         _exit(1);
 }
 
-static void await(const struct weir_sandbox *s, uint32_t verb)
+/* Return: what the message says besides. */
+static int32_t await(const struct weir_sandbox *s, uint32_t verb)
 {
         struct weir_box_message message;
         size_t n_fds = 0;
@@ -71,6 +74,7 @@ static void await(const struct weir_sandbox *s, uint32_t verb)
         if (weir_fd_recv(s->events, &message, sizeof(message), NULL, &n_fds) != (ssize_t)sizeof(message) ||
             message.verb != verb)
                 _exit(1);
+        return message.value;
 }
 
 /* One try to load the rules, while the mounts are laid: nft takes longest. @mounts: NULL once they are. */
@@ -123,9 +127,10 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
         return lay(&ports, WEIR_NFT_REDIRECT, NULL, &laid, err);
 }
 
-static int close_door(const struct weir_sandbox *s, struct weir_err *err)
+static int close_door(const struct weir_sandbox *s, enum weir_box_handoff handoff, struct weir_err *err)
 {
         weir_auto(seccomp) struct weir_seccomp *filter = NULL;
+        bool handed = false;
         int r;
 
         r = weir_seccomp_build(&filter, err);
@@ -133,9 +138,13 @@ static int close_door(const struct weir_sandbox *s, struct weir_err *err)
                 r = s->place ? weir_become(s->place->become, err) : weir_caps_drop_all(err);
         if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 r = weir_err_set(err, WEIR_EUNSUPPORTED, "cannot set no_new_privs: %s", strerror(errno));
+        if (r == 0 && handoff != WEIR_BOX_HANDOFF_NONE) {
+                r = weir_handoff_filter(s->events, handoff == WEIR_BOX_HANDOFF_NEED, err);
+                handed = r == 1;
+        }
         if (r < 0)
                 return r;
-        r = weir_landlock_scope();
+        r = weir_landlock_enter(handed);
         if (r < 0)
                 return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot enter a Landlock domain: %s", strerror(-r));
         return weir_seccomp_load(filter, err);
@@ -162,8 +171,10 @@ static int exec_error(const char *name)
 }
 
 /* In the new process: the last gates, then the command. @report tells why it did not start. */
-static void become_command(const struct weir_sandbox *s, const sigset_t *mask, int report) __attribute__((noreturn));
-static void become_command(const struct weir_sandbox *s, const sigset_t *mask, int report)
+static void become_command(const struct weir_sandbox *s, const sigset_t *mask, enum weir_box_handoff handoff,
+                           int report) __attribute__((noreturn));
+static void become_command(const struct weir_sandbox *s, const sigset_t *mask, enum weir_box_handoff handoff,
+                           int report)
 {
         struct weir_box_message message = { .verb = WEIR_BOX_EXEC_FAILED };
         struct weir_err err = { 0 };
@@ -174,7 +185,7 @@ static void become_command(const struct weir_sandbox *s, const sigset_t *mask, i
         if (weir_descriptors_limit() < 0) {
                 (void)weir_err_set(&err, -errno, "cannot close inherited descriptors");
                 message.verb = WEIR_BOX_FAILED;
-        } else if (close_door(s, &err) < 0)
+        } else if (close_door(s, handoff, &err) < 0)
                 message.verb = WEIR_BOX_FAILED;
         else {
                 (void)execvp(s->options->argv[0], s->options->argv);
@@ -188,7 +199,8 @@ static void become_command(const struct weir_sandbox *s, const sigset_t *mask, i
 }
 
 /* Return: the command's pid; what went wrong is on @ret_report, which closes when the command runs. */
-static pid_t start_command(const struct weir_sandbox *s, const sigset_t *mask, int *ret_report)
+static pid_t start_command(const struct weir_sandbox *s, const sigset_t *mask, enum weir_box_handoff handoff,
+                           int *ret_report)
 {
         int report[2];
         pid_t pid;
@@ -197,7 +209,7 @@ static pid_t start_command(const struct weir_sandbox *s, const sigset_t *mask, i
                 return -errno;
         pid = fork();
         if (pid == 0)
-                become_command(s, mask, report[1]);
+                become_command(s, mask, handoff, report[1]);
         (void)close(report[1]);
         *ret_report = report[0];
         return pid < 0 ? -errno : pid;
@@ -244,13 +256,14 @@ static void kill_descendants(const struct weir_sandbox *s)
 }
 
 /* Takes in every child that ended. When the command itself has, it is told and all is over. */
-static void reap(const struct weir_sandbox *s, pid_t command)
+static void reap(const struct weir_sandbox *s, pid_t command, bool frozen)
 {
         int status;
         pid_t pid;
 
         while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
-                if (pid != command)
+                /* A stop that comes of freezing is nobody's news. */
+                if (pid != command || (frozen && WIFSTOPPED(status)))
                         continue;
                 if (!WIFSTOPPED(status))
                         kill_descendants(s);
@@ -260,11 +273,11 @@ static void reap(const struct weir_sandbox *s, pid_t command)
         }
 }
 
-static void serve(const struct weir_sandbox *s, pid_t command)
+static void serve(const struct weir_sandbox *s, pid_t command, struct weir_frozen *frozen)
 {
         struct weir_box_message wish;
         size_t n_fds = 0;
-        int fd;
+        int fd, r;
 
         if (weir_fd_recv(s->service, &wish, sizeof(wish), NULL, &n_fds) != (ssize_t)sizeof(wish)) {
                 kill_descendants(s); /* the supervisor is gone */
@@ -280,6 +293,15 @@ static void serve(const struct weir_sandbox *s, pid_t command)
                 if (fd >= 0)
                         (void)close(fd);
                 break;
+        case WEIR_BOX_FREEZE:
+                weir_thaw(frozen);
+                r = weir_freeze(s->own_pids, frozen);
+                reap(s, command, true);
+                send_message(s->service, WEIR_BOX_FROZEN, r < 0 ? -r : 0, NULL, NULL, 0);
+                break;
+        case WEIR_BOX_THAW:
+                weir_thaw(frozen);
+                break;
         default:
                 _exit(1);
         }
@@ -288,6 +310,7 @@ static void serve(const struct weir_sandbox *s, pid_t command)
 static void watch_over(const struct weir_sandbox *s, pid_t command) __attribute__((noreturn));
 static void watch_over(const struct weir_sandbox *s, pid_t command)
 {
+        struct weir_frozen frozen = { 0 };
         sigset_t children;
         struct pollfd polled[2];
 
@@ -300,13 +323,13 @@ static void watch_over(const struct weir_sandbox *s, pid_t command)
         for (;;) {
                 struct signalfd_siginfo info;
 
-                reap(s, command);
+                reap(s, command, frozen.stopped != NULL);
                 if (poll(polled, 2, -1) < 0 && errno != EINTR)
                         _exit(1);
                 if (polled[0].revents)
                         (void)!read(polled[0].fd, &info, sizeof(info));
                 if (polled[1].revents)
-                        serve(s, command);
+                        serve(s, command, &frozen);
         }
 }
 
@@ -350,10 +373,11 @@ void weir_sandbox_init(const struct weir_sandbox *s)
         struct weir_err err = { 0 };
         size_t n_fds = 0;
         sigset_t mask;
+        int32_t handoff;
         pid_t command;
 
         harden(s, &mask);
-        await(s, WEIR_BOX_MAPPED);
+        (void)await(s, WEIR_BOX_MAPPED);
         /* Not before: the supervisor could not write the maps of a process that is not dumpable. */
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 _exit(1);
@@ -363,8 +387,8 @@ void weir_sandbox_init(const struct weir_sandbox *s)
         send_message(s->events, WEIR_BOX_READY, 0, NULL, fds, n_fds);
         for (size_t i = 0; i < n_fds; i++)
                 (void)close(fds[i]);
-        await(s, WEIR_BOX_GO);
-        command = start_command(s, &mask, &report);
+        handoff = await(s, WEIR_BOX_GO);
+        command = start_command(s, &mask, (enum weir_box_handoff)handoff, &report);
         if (command < 0) {
                 (void)weir_err_set(&err, (int)command, "cannot start a process in the sandbox: %s",
                                    strerror(-(int)command));

@@ -9,11 +9,13 @@
  * resolver goes out; the workload holds no descriptor of the host's network. The supervisor makes itself not dumpable
  * first: the workload has its uid.
  *
- * The socket handoff will stand beside this, behind the same operations: it adds a fast path, not another boundary.
+ * The socket handoff (handoff.c) stands beside this, behind the same operations: it adds a fast path, not another
+ * boundary. Where the machine does not let it, the reason is kept for who asks, and everything goes through the relay.
  */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -26,6 +28,7 @@
 #include "base/log.h"
 #include "capture/capture.h"
 #include "capture/descriptors.h"
+#include "capture/handoff.h"
 #include "capture/namespaces.h"
 #include "capture/nflog.h"
 #include "capture/owner.h"
@@ -44,7 +47,12 @@ struct weir_capture {
         struct weir_owner owner;
         struct weir_exit exit; /* of a command that never ran */
         bool exit_known, exit_told, own_pids;
+        struct weir_handoff *handoff; /* NULL: relay only */
+        char why[512];
 };
+
+#define WHY_HANDOFF \
+        "allowed connections are sockets that Weir connected; what cannot be handed over goes through the relay"
 
 static bool ends_by_itself(const struct weir_capture *c)
 {
@@ -53,19 +61,32 @@ static bool ends_by_itself(const struct weir_capture *c)
         return poll(&polled, 1, END_MS) == 1;
 }
 
+/* Its end is the end of everything in its PID namespace; without one it ends everything when this side is closed. */
+static void kill_all(void *context)
+{
+        struct weir_capture *c = context;
+
+        weir_close_cleanup(&c->service);
+        if (c->own_pids || !ends_by_itself(c))
+                (void)kill(c->init, SIGKILL);
+}
+
+static void end_all(struct weir_capture *c)
+{
+        if (c->init <= 0)
+                return;
+        kill_all(c);
+        while (waitpid(c->init, NULL, 0) < 0 && errno == EINTR)
+                ;
+        c->init = 0;
+}
+
 static void sealed_free(struct weir_capture *c)
 {
         if (!c)
                 return;
-        if (c->init > 0) {
-                /* Its end is the end of everything in its PID namespace; without one it ends everything when this side
-                 * is closed. */
-                weir_close_cleanup(&c->service);
-                if (c->own_pids || !ends_by_itself(c))
-                        (void)kill(c->init, SIGKILL);
-                while (waitpid(c->init, NULL, 0) < 0 && errno == EINTR)
-                        ;
-        }
+        end_all(c);
+        weir_handoff_free(c->handoff);
         for (size_t i = 0; i < WEIR_BOX_FD_COUNT; i++)
                 weir_close_cleanup(&c->fds[i]);
         weir_close_cleanup(&c->pidfd);
@@ -87,19 +108,18 @@ static struct weir_capture *capture_new(void)
         return c;
 }
 
-static int say(const struct weir_capture *c, uint32_t verb, struct weir_err *err)
+static int say(const struct weir_capture *c, uint32_t verb, int32_t value, struct weir_err *err)
 {
-        const struct weir_box_message message = { .verb = verb };
+        const struct weir_box_message message = { .verb = verb, .value = value };
         int r = weir_fd_send(c->events, &message, sizeof(message), NULL, 0);
 
         return r < 0 ? weir_err_set(err, r, "the sandbox ended before it was built") : 0;
 }
 
-/* What the sandbox says next, descriptors into c->fds. */
-static int hear(struct weir_capture *c, struct weir_box_message *ret, struct weir_err *err)
+/* What the sandbox says next, with at most *@n descriptors. */
+static int hear(struct weir_capture *c, struct weir_box_message *ret, int *fds, size_t *n, struct weir_err *err)
 {
-        size_t n = WEIR_BOX_FD_COUNT;
-        ssize_t got = weir_fd_recv(c->events, ret, sizeof(*ret), c->fds, &n);
+        ssize_t got = weir_fd_recv(c->events, ret, sizeof(*ret), fds, n);
 
         if (got != (ssize_t)sizeof(*ret))
                 return weir_err_set(err, WEIR_EUNSUPPORTED, "the sandbox ended before it was built");
@@ -109,27 +129,88 @@ static int hear(struct weir_capture *c, struct weir_box_message *ret, struct wei
         return 0;
 }
 
-/* The parent's side of the building, up to the running command. */
-static int raise_sandbox(struct weir_capture *c, const struct weir_place *place, struct weir_err *err)
+/* Before the sandbox hides its memory. Without a handoff the reason is kept; only where it is required it is @err. */
+static int prepare_handoff(struct weir_capture *c, const struct weir_capture_options *options, int init_fd,
+                           struct weir_err *err)
+{
+        struct weir_handoff_options handoff = {
+                .policy = options->policy,
+                .audit = options->audit,
+                .owners = options->owners,
+                .init = c->init,
+                .init_fd = init_fd,
+                .kill = kill_all,
+                .context = c,
+        };
+        struct weir_err reason = { 0 };
+        int r;
+
+        if (options->handoff == WEIR_HANDOFF_OFF || !options->policy) {
+                (void)snprintf(c->why, sizeof(c->why), "--handoff=off");
+                return 0;
+        }
+        r = weir_handoff_new(&handoff, &c->handoff, &reason);
+        if (r < 0)
+                (void)snprintf(c->why, sizeof(c->why), "%.500s", reason.text);
+        if (r < 0 && options->handoff == WEIR_HANDOFF_REQUIRE)
+                return weir_err_set(err, r, "--handoff=require: %.900s", reason.text);
+        return 0;
+}
+
+static enum weir_box_handoff wanted(const struct weir_capture *c, const struct weir_capture_options *options)
+{
+        if (!c->handoff)
+                return WEIR_BOX_HANDOFF_NONE;
+        return options->handoff == WEIR_HANDOFF_REQUIRE ? WEIR_BOX_HANDOFF_NEED : WEIR_BOX_HANDOFF_TRY;
+}
+
+/* What the command's process says of its filter. */
+static int hear_handoff(struct weir_capture *c, struct weir_err *err)
+{
+        int fds[WEIR_BOX_NOTIFY_COUNT] = { -1, -1, -1 };
+        struct weir_box_message message;
+        size_t n = WEIR_BOX_NOTIFY_COUNT;
+        int r = hear(c, &message, fds, &n, err);
+
+        if (r < 0)
+                return r;
+        if (message.verb == WEIR_BOX_NOTIFY && n >= WEIR_BOX_NOTIFY_V6) {
+                r = weir_handoff_begin(c->handoff, fds, n);
+                return r < 0 ? weir_err_set(err, r, "cannot start the handoff: %s", strerror(-r)) : 0;
+        }
+        (void)snprintf(c->why, sizeof(c->why), "%.500s", message.text);
+        weir_handoff_free(TAKE_PTR(c->handoff));
+        return 0;
+}
+
+/* The parent's side of the building, up to the running command. @init_fd: the sandbox's end of the events. */
+static int raise_sandbox(struct weir_capture *c, const struct weir_capture_options *options,
+                         const struct weir_place *place, int init_fd, struct weir_err *err)
 {
         struct weir_box_message message;
+        size_t n = WEIR_BOX_FD_COUNT;
         int r;
 
         r = place ? 0 : weir_namespaces_map(c->init, err);
         if (r == 0)
-                r = say(c, WEIR_BOX_MAPPED, err);
+                r = place ? 0 : prepare_handoff(c, options, init_fd, err);
+        if (r == 0)
+                r = say(c, WEIR_BOX_MAPPED, 0, err);
         if (r == 0 && place)
                 r = place->complete(place->context, err);
         if (r == 0)
-                r = hear(c, &message, err);
+                r = hear(c, &message, c->fds, &n, err);
         if (r < 0)
                 return r;
         /* From here on the workload exists; it has our uid and must not trace us or read our memory. */
         if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
                 return weir_err_set(err, -errno, "cannot protect Weir's memory: %s", strerror(errno));
-        r = say(c, WEIR_BOX_GO, err);
+        r = say(c, WEIR_BOX_GO, wanted(c, options), err);
+        if (r == 0 && c->handoff)
+                r = hear_handoff(c, err);
+        n = 0;
         if (r == 0)
-                r = hear(c, &message, err);
+                r = hear(c, &message, NULL, &n, err);
         if (r == 0 && message.verb == WEIR_BOX_EXEC_FAILED) {
                 c->exit.exec_errno = message.value;
                 c->exit_known = true;
@@ -150,7 +231,7 @@ static int build(const struct weir_capture_options *options, const struct weir_p
 {
         weir_auto(capture) struct weir_capture *c = capture_new();
         struct weir_strv listening __attribute__((cleanup(weir_strv_clear))) = { 0 };
-        int events[2] = { -1, -1 }, service[2] = { -1, -1 };
+        int events[2] = { -1, -1 }, service[2] = { -1, -1 }, init_fd;
         int r;
 
         if (!c)
@@ -180,10 +261,11 @@ static int build(const struct weir_capture_options *options, const struct weir_p
         }
         c->events = TAKE_FD(events[0]);
         c->service = TAKE_FD(service[0]);
+        init_fd = events[1];
         weir_close_cleanup(&events[1]);
         weir_close_cleanup(&service[1]);
         if (r == 0)
-                r = raise_sandbox(c, place, err);
+                r = raise_sandbox(c, options, place, init_fd, err);
         if (r < 0)
                 return r;
         *ret_capture = TAKE_PTR(c);
@@ -311,6 +393,60 @@ static int sealed_kill(struct weir_capture *c, int signal)
         return weir_fd_send(c->service, &message, sizeof(message), NULL, 0);
 }
 
+static int sealed_set_policy(struct weir_capture *c, struct weir_policy *policy, struct weir_err *err)
+{
+        (void)err;
+        if (c->handoff)
+                weir_handoff_policy_changed(c->handoff, policy);
+        return 0;
+}
+
+static int sealed_events_fd(struct weir_capture *c)
+{
+        return c->handoff ? weir_handoff_events_fd(c->handoff) : -1;
+}
+
+static int sealed_next_event(struct weir_capture *c, struct weir_capture_event *ret)
+{
+        return c->handoff ? weir_handoff_next_event(c->handoff, ret) : 0;
+}
+
+static const char *sealed_path(struct weir_capture *c, const char **ret_why)
+{
+        *ret_why = c->handoff ? WHY_HANDOFF : c->why;
+        return c->handoff ? "handoff" : "relay";
+}
+
+static const char *sealed_try_path(char *why, size_t n)
+{
+        struct weir_err err = { 0 };
+        int r = weir_handoff_probe(&err);
+
+        (void)snprintf(why, n, "%s", r < 0 ? err.text : WHY_HANDOFF);
+        return r < 0 ? "relay" : "handoff";
+}
+
+static void sealed_stop(struct weir_capture *c)
+{
+        if (!c->handoff)
+                return;
+        end_all(c);
+        weir_handoff_settle(c->handoff);
+}
+
+/* Where it cannot be known that all stand still, none may go on alone: the sandbox ends. */
+static void sealed_freeze(struct weir_capture *c, bool on)
+{
+        struct weir_box_message message = { .verb = on ? WEIR_BOX_FREEZE : WEIR_BOX_THAW };
+        size_t n = 0;
+
+        if (!c->handoff || weir_fd_send(c->service, &message, sizeof(message), NULL, 0) < 0 || !on)
+                return;
+        if (weir_fd_recv(c->service, &message, sizeof(message), NULL, &n) != (ssize_t)sizeof(message) ||
+            message.verb != WEIR_BOX_FROZEN || message.value != 0)
+                kill_all(c);
+}
+
 const struct weir_capture_ops weir_capture_sealed = {
         .name = "sealed",
         .start = sealed_start,
@@ -319,6 +455,13 @@ const struct weir_capture_ops weir_capture_sealed = {
         .take_dns_tcp = sealed_take_dns_tcp,
         .rejected_fd = sealed_rejected_fd,
         .next_rejected = sealed_next_rejected,
+        .set_policy = sealed_set_policy,
+        .events_fd = sealed_events_fd,
+        .next_event = sealed_next_event,
+        .stop = sealed_stop,
+        .path = sealed_path,
+        .try_path = sealed_try_path,
+        .freeze = sealed_freeze,
         .owner = sealed_owner,
         .connect_inside = sealed_connect_inside,
         .exit_fd = sealed_exit_fd,

@@ -9,15 +9,24 @@
 #include "base/addr.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "capture/capture.h"
 #include "cli/commands.h"
 #include "policy/policy.h"
 #include "store/store.h"
 #include "workload/workload.h"
 
+/* The rows that every such command has fill the common part, which stands first. */
+struct values {
+        struct weir_common_options common;
+        bool capabilities;
+};
+
 const struct weir_option weir_explain_option_table[] = {
         WEIR_ROW_FILE(struct weir_common_options, "Explain these files instead of the store; may be repeated"),
         WEIR_ROW_NAMESPACE(struct weir_common_options, "Namespace of the workload (default, or the context's)"),
         WEIR_ROW_STORE(struct weir_common_options),
+        { "capabilities", NULL, 0, WEIR_OPTION_FLAG, offsetof(struct values, capabilities), NULL, NULL,
+          "Say by which path a run's connections would go on this machine, and why" },
         { .name = NULL },
 };
 
@@ -196,10 +205,21 @@ static int tell_other_namespaces(const struct weir_common_options *options, cons
         return status;
 }
 
+/* The path of `weir run` on this machine, which nothing is started for. */
+static int capabilities(void)
+{
+        char why[1024];
+        const char *path = weir_capture_sealed.try_path(why, sizeof(why));
+
+        (void)printf("path %s: %s\n", path, why);
+        return WEIR_EXIT_OK;
+}
+
 int cmd_explain(int argc, char **argv)
 {
         __attribute__((cleanup(weir_common_options_cleanup))) struct weir_common_options options = { 0 };
-        struct weir_command_line line = { .command = weir_command_find("explain"), .values = &options };
+        struct values values = { 0 };
+        struct weir_command_line line = { .command = weir_command_find("explain"), .values = &values };
         weir_auto(policy) struct weir_policy *policy = NULL;
         weir_auto_free char *namespace_ = NULL;
         struct weir_resources list = { 0 };
@@ -208,6 +228,10 @@ int cmd_explain(int argc, char **argv)
         int status;
 
         status = weir_options_parse(&line, argc, argv);
+        options = values.common;
+        if (status < 0 && values.capabilities)
+                status = line.n_arguments ? weir_usage_error(&line, "--capabilities takes no arguments") :
+                                            capabilities();
         if (status < 0)
                 status = parse_question(&line, &question);
         if (status >= 0)

@@ -225,6 +225,11 @@ static void on_signal(void *context, uint64_t id, uint32_t events)
                         (void)weir_workload_kill(run->workload, (int)info.ssi_signo);
 }
 
+static void stop(void)
+{
+        (void)raise(SIGSTOP);
+}
+
 static void on_exit_event(void *context, uint64_t id, uint32_t events)
 {
         struct run *run = context;
@@ -235,7 +240,7 @@ static void on_exit_event(void *context, uint64_t id, uint32_t events)
                 if (run->exit.exec_errno == 0 && WIFSTOPPED(run->exit.status)) {
                         /* The job stops as one; SIGCONT reaches the whole group, and from a lone kill(1) it is passed
                          * on. */
-                        (void)raise(SIGSTOP);
+                        weir_workload_pause(run->workload, stop);
                         (void)weir_workload_kill(run->workload, SIGCONT);
                         continue;
                 }
@@ -283,6 +288,7 @@ static int start(struct run *run, struct weir_err *err)
                         .user = run->options.user,
                         .audit = run->options.audit,
                         .version = WEIR_VERSION,
+                        .handoff = run->options.handoff,
                 },
                 .store = run->options.files.n ? NULL : run->store,
                 .resources = run->options.files.n ? &run->resources : NULL,
@@ -329,10 +335,12 @@ static void tell(const struct run *run)
                 [WEIR_DNS_AUTO] = "auto", [WEIR_DNS_GATED] = "gated", [WEIR_DNS_OPEN] = "open", [WEIR_DNS_OFF] = "off"
         };
 
-        weir_log(WEIR_LOG_INFO, "capture %s, connections %s, dns %s, %zu rules from %s, policy %.12s",
-                 run->options.capture->name, in_kernel(run) ? "judged in the kernel" : "through the relay",
+        const char *why, *path = weir_workload_path(run->workload, &why);
+
+        weir_log(WEIR_LOG_INFO, "capture %s, dns %s, %zu rules from %s, policy %.12s", run->options.capture->name,
                  modes[weir_policy_dns_mode(policy, run->options.dns)], weir_policy_n_rules(policy),
                  run->options.files.n ? "-f" : weir_store_path(run->store), weir_policy_digest(policy));
+        weir_log(WEIR_LOG_INFO, "path %s: %s", path, why);
 }
 
 static int follow(struct run *run, struct weir_err *err)

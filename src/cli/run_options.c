@@ -98,6 +98,13 @@ static const struct weir_capture_ops *capture_of(const char *text)
         return &weir_capture_sealed;
 }
 
+static enum weir_handoff_mode handoff_mode(const char *text)
+{
+        if (text && weir_streq(text, "off"))
+                return WEIR_HANDOFF_OFF;
+        return text && weir_streq(text, "require") ? WEIR_HANDOFF_REQUIRE : WEIR_HANDOFF_AUTO;
+}
+
 static int fail(const char *text)
 {
         (void)fprintf(stderr, "Error: %s\n", text);
@@ -122,9 +129,8 @@ static int refuse(const struct weir_command_line *line, const struct values *v)
 {
         if (line->n_arguments == 0)
                 return weir_usage_error(line, "no command given");
-        if (v->handoff && weir_streq(v->handoff, "require"))
-                return fail("this version has no socket handoff; leave --handoff out, and connections go through the "
-                            "relay");
+        if (v->handoff && weir_streq(v->handoff, "require") && v->capture && weir_streq(v->capture, "cgroup"))
+                return fail("--handoff=require: the cgroup capture hands nothing over, for the kernel judges there");
         if (v->user && geteuid() != 0)
                 return fail("--user needs root");
         return -1;
@@ -154,6 +160,7 @@ int weir_run_options_parse(int argc, char **argv, struct weir_run_options *ret)
         ret->user = v.user;
         ret->capture = capture_of(v.capture);
         ret->dns = weir_dns_mode_parse(v.dns);
+        ret->handoff = handoff_mode(v.handoff);
         ret->audit = v.audit;
         ret->stats = v.stats;
         ret->quiet = v.quiet;

@@ -20,6 +20,7 @@ struct weir_run_options {
         const char *user;       /* NULL: stay */
         const struct weir_capture_ops *capture;
         enum weir_dns_mode dns;
+        enum weir_handoff_mode handoff;
         bool audit, stats, quiet, verbose;
         struct weir_publish publish[WEIR_RUN_PUBLISH_MAX];
         size_t n_publish;

@@ -338,7 +338,12 @@ int weir_follow_start(struct weir_follow *f)
                 return r;
         f->started = true;
         hold_reserve(f);
+        weir_follow_now(f);
+        return 0;
+}
+
+void weir_follow_now(struct weir_follow *f)
+{
         if (f->store_fd >= 0)
                 on_store(f, 0, 0);
-        return 0;
 }

@@ -42,3 +42,5 @@ WEIR_MUST int weir_follow_first(struct weir_follow *follow, struct weir_policy *
 /* From here on take() and the others are called, out of the loop, and once before this returns if something changed
  * since the first policy. 0 or -errno */
 WEIR_MUST int weir_follow_start(struct weir_follow *follow);
+/* Looks at the store in this call instead of when the loop comes to it. */
+void weir_follow_now(struct weir_follow *follow);

@@ -265,6 +265,43 @@ static void explain_end(struct weir_workload *w, const struct weir_capture_event
         }
 }
 
+/* Of a socket that was handed over: the capture knows which policy decided, and why the flow ended. */
+static void record_handed(struct weir_workload *w, const struct weir_capture_event *event)
+{
+        bool allowed =
+                event->ended && event->reason != WEIR_REASON_POLICY_REVOKED && event->reason != WEIR_REASON_HIDDEN;
+        const struct weir_query query = { .protocol = WEIR_IP_TCP, .addr = event->destination, .port = event->port };
+        char nearest[256] = "";
+        struct weir_record record = {
+                .pid = event->pid,
+                .command = event->command[0] ? event->command : NULL,
+                .protocol = weir_ip_protocol_name(event->protocol),
+                .has_destination = true,
+                .destination = event->destination,
+                .port = event->port,
+                .has_dialled = event->has_dialled,
+                .dialled = event->dialled,
+                .dialled_port = event->dialled_port,
+                .verdict = allowed ? WEIR_VERDICT_ALLOW : WEIR_VERDICT_DENY,
+                .reason = event->reason,
+                .rule = event->by ? event->by->resource : NULL,
+                .nearest = nearest,
+                .path = WEIR_PATH_HANDOFF,
+                .has_bytes = !event->uncounted,
+                .bytes_sent = event->bytes_sent,
+                .bytes_received = event->bytes_received,
+                .duration_ns = event->duration_ns,
+                .generation = weir_policy_generation(event->policy),
+        };
+
+        if (event->ended)
+                weir_sink_opened(w->sink);
+        if (!allowed)
+                weir_policy_denial_text(event->policy, &query, event->reason, nearest, sizeof(nearest));
+        hand_on(w, &record);
+        weir_policy_unref(event->policy);
+}
+
 static void record_event(struct weir_workload *w, const struct weir_capture_event *event)
 {
         char nearest[256] = "", number[4];
@@ -317,7 +354,10 @@ static bool drain_events(struct weir_workload *w, unsigned most)
                 if (r <= 0)
                         break;
                 any = true;
-                record_event(w, &event);
+                if (event.policy)
+                        record_handed(w, &event);
+                else
+                        record_event(w, &event);
         }
         return any;
 }
@@ -467,6 +507,8 @@ static int start_behind_boundary(struct weir_workload *w, const struct weir_work
         int r;
 
         capture.policy = w->policy;
+        capture.audit = options->audit;
+        capture.owners = options->log_answers;
         r = w->capture ? 0 : w->ops->start(&capture, &w->capture, err);
         if (r < 0)
                 return r;
@@ -541,6 +583,23 @@ void weir_workload_free(struct weir_workload *w)
 struct weir_policy *weir_workload_policy(const struct weir_workload *w)
 {
         return w->policy;
+}
+
+void weir_workload_pause(struct weir_workload *w, void (*stop)(void))
+{
+        if (w->ops->freeze)
+                w->ops->freeze(w->capture, true);
+        stop();
+        /* What changed meanwhile comes first. */
+        weir_follow_now(w->follow);
+        if (w->ops->freeze)
+                w->ops->freeze(w->capture, false);
+}
+
+const char *weir_workload_path(const struct weir_workload *w, const char **ret_why)
+{
+        *ret_why = "every connection is accepted, judged and dialled";
+        return w->ops->path ? w->ops->path(w->capture, ret_why) : "relay";
 }
 
 int weir_workload_exit_fd(const struct weir_workload *w)

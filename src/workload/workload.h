@@ -56,6 +56,11 @@ WEIR_DEFINE_CLEANUP(workload, struct weir_workload *, weir_workload_free)
 WEIR_MUST int weir_host_addresses(struct weir_addr **ret, size_t *ret_n);
 
 struct weir_policy *weir_workload_policy(const struct weir_workload *workload); /* borrowed */
+/* By which path allowed connections go ("handoff", "kernel", "relay"), and why in words. */
+const char *weir_workload_path(const struct weir_workload *workload, const char **ret_why);
+/* @stop stops this process and returns when it goes on: what runs inside stands still as long, and goes on under the
+ * policy of then. */
+void weir_workload_pause(struct weir_workload *workload, void (*stop)(void));
 int weir_workload_exit_fd(const struct weir_workload *workload);
 int weir_workload_wait_exit(struct weir_workload *workload, struct weir_exit *ret);
 int weir_workload_kill(struct weir_workload *workload, int signal);
