@@ -75,7 +75,7 @@ class Column:
 class Weir(Column):
     has_policy = True
 
-    def __init__(self, key, title, options=(), user=UID, program="weir"):
+    def __init__(self, key, title, options=("--handoff=off",), user=UID, program="weir"):
         super().__init__(key, title, "app")
         self.options, self.user, self.program = list(options), user, program
 
@@ -166,6 +166,7 @@ def envoy(folder):
 
 COLUMNS = [
     Column("direct", "direct", "app"),
+    Weir("handoff", "Weir, handoff", ["--handoff=require"]),
     Column("again", "direct again", "app"),
     Weir("relay", "Weir, relay"),
     Peer("haproxy", "HAProxy", haproxy, needs=["haproxy"]),
