@@ -313,6 +313,16 @@ import os; os._exit(0)
                 self.assertEqual(done.returncode, 125)
                 self.assertRegex(done.stderr, rf"^Error: --handoff=require: .*{word}")
 
+    def test_without_a_table_of_its_own_watched_sockets_go_to_the_relay(self):
+        self.allow_ports(ECHO_PORT, REFUSED_PORT, HOLE_PORT)
+        argv = [self.lab.folder / "sockets", WIKIPEDIA4, ECHO_PORT, REFUSED_PORT, HOLE_PORT]
+        direct = self.lab.run(argv)
+        inside = self.lab.run([self.lab.folder / "without", "table", self.lab.binary, "run", "--log", self.log,
+                               "--handoff=require", "--", *argv])
+        self.assertEqual(inside.stdout, direct.stdout, inside.stderr)
+        # One is bound, two are watched.
+        self.assertEqual(len(self.flows(path="relay", protocol="tcp")), 3)
+
     def test_weir_inside_weir_and_an_inner_network(self):
         """Only sockets of the sandbox's own network are handed off: an inner run judges by its own policy, and its relay's
         connections are the outer one's business."""

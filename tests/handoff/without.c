@@ -2,15 +2,16 @@
 /*
  * Runs a command on a machine that lacks something, by a filter around it:
  *
- *     without landlock|notify|ptrace|kcmp|listener COMMAND...
+ *     without landlock|notify|ptrace|kcmp|listener|table COMMAND...
  *
  * landlock   landlock_create_ruleset is not there              notify    no filter with a listener can be loaded
  * ptrace     pidfd_getfd is refused, as ptrace_scope 3 does    kcmp      kcmp is not there
- * listener   an outer filter has the listener already
+ * listener   an outer filter has the listener already       table     no thread can have a descriptor table of its own
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,6 +40,9 @@ static int lack(scmp_filter_ctx ctx, const char *what)
                 return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(kcmp), 0);
         if (strcmp(what, "listener") == 0)
                 return seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(lookup_dcookie), 0);
+        if (strcmp(what, "table") == 0)
+                return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(unshare), 1,
+                                        SCMP_A0(SCMP_CMP_EQ, CLONE_FILES));
         return -EINVAL;
 }
 
