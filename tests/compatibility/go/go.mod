@@ -1,0 +1,3 @@
+module weir.test/fetch
+
+go 1.22
