@@ -76,6 +76,8 @@ static void put_redirect(struct weir_buf *buf, const struct weir_redirect_layout
         weir_buf_printf(buf, "    meta l4proto tcp redirect to :%u\n  }\n", layout->relay_port);
 }
 
+/* By number: an image from scratch has no /etc/protocols in which nft would find the names. */
+#define ICMP "{ 1, 58 }"
 /* Packets of the kernel's own have no user: skuid matches those of sockets alone. */
 #define OF_A_SOCKET "meta skuid 0-4294967295"
 
@@ -87,8 +89,8 @@ static void put_leave(struct weir_buf *buf)
         weir_buf_puts(buf, "    ip daddr " WEIR_REDIRECT_TRIAL " reject with icmpx admin-prohibited\n");
         weir_buf_puts(buf, "    fib daddr type local accept\n");
         weir_buf_puts(buf, "    meta l4proto { tcp, udp } ct direction reply ct state established,related accept\n");
-        weir_buf_puts(buf, "    meta l4proto { icmp, ipv6-icmp } " OF_A_SOCKET " goto refuse\n");
-        weir_buf_puts(buf, "    meta l4proto { icmp, ipv6-icmp } ct direction reply accept\n");
+        weir_buf_puts(buf, "    meta l4proto " ICMP " " OF_A_SOCKET " goto refuse\n");
+        weir_buf_puts(buf, "    meta l4proto " ICMP " ct direction reply accept\n");
         weir_buf_puts(buf, "    icmp type { destination-unreachable, time-exceeded } accept\n");
         weir_buf_puts(buf, "    icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, "
                            "nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld-listener-report, "
