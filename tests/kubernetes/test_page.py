@@ -290,7 +290,10 @@ class Ways(PageCase):
             self.assertEqual(done.stdout, "000", port)
         self.assertEqual(self.code("alone", f"http://{address}:15020/metrics"), "000")
         self.assertEqual(self.code("alone", "http://127.0.0.1:15020/metrics"), "000")
-        self.assertIn("weir_policy_rules", self.lab.run(["curl", "-s", "-m", "5", f"http://{address}:15020/metrics"], as_root=True).stdout)
+        metrics = self.lab.run(["curl", "-s", "-m", "5", f"http://{address}:15020/metrics"], as_root=True).stdout
+        self.assertIn("weir_policy_rules", metrics)
+        done = subprocess.run(["promtool", "check", "metrics"], input=metrics, capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
 
 
 class Faults(PageCase):
