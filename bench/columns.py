@@ -110,8 +110,11 @@ class Peer(Column):
         self.host.run("nft", "-f", "-", input=REDIRECT.format(uid=UID, port=f"to {self.port}" if self.port else ""))
         self.run()
 
+    def command(self):
+        return self.host.argv(self.start(self.folder))
+
     def run(self):
-        self.process = self.network.start(self.host.argv(self.start(self.folder)))
+        self.process = self.network.start(self.command())
         wait_until(f"{self.title} to listen", self._listens)
 
     def _listens(self):
@@ -125,7 +128,7 @@ class Peer(Column):
     def start_up_ns(self):
         self.network.stop(self.process)
         began = time.monotonic_ns()
-        self.process = self.network.start(self.host.argv(self.start(self.folder)))
+        self.process = self.network.start(self.command())
         return self._once() - began
 
     def resident(self):
@@ -133,6 +136,36 @@ class Peer(Column):
         self.network.stop(self.process)
         self.run()
         return super().resident()
+
+
+def cgroup_root():
+    mounts = (line.split() for line in pathlib.Path("/proc/mounts").read_text().splitlines())
+    return next((pathlib.Path(where) for _, where, kind, *_ in mounts if kind == "cgroup2"), None)
+
+
+class Sidecar(Peer):
+    """`weir init` and `weir proxy` in a host, as they stand in a pod: the proxy in a cgroup of its own, as user 1337."""
+
+    USER = 1337
+
+    def __init__(self, key, title):
+        super().__init__(key, title, None)
+
+    def missing(self):
+        return None if cgroup_root() else "a cgroup v2 hierarchy is missing"
+
+    def begin(self, network, folder):
+        Column.begin(self, network, folder)
+        self.host.run(str(folder / "weir"), "init")
+        self.run()
+
+    def command(self):
+        group = cgroup_root() / self.host.name
+        group.mkdir(exist_ok=True)
+        proxy = (f"setpriv --reuid={self.USER} --regid={self.USER} --clear-groups --inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin "
+                 f"{self.folder}/weir proxy -q -f {self.folder}/policy.yaml")
+        inner = f"mount -t cgroup2 none /sys/fs/cgroup && exec {proxy}"
+        return ["sh", "-c", f"echo $$ > {group}/cgroup.procs && exec ip netns exec {self.host.name} unshare -m -C sh -c '{inner}'"]
 
 
 def fill(name, folder, **values):
@@ -169,6 +202,7 @@ COLUMNS = [
     Weir("handoff", "Weir, handoff", ["--handoff=require"]),
     Column("again", "direct again", "app"),
     Weir("relay", "Weir, relay"),
+    Sidecar("sidecar", "Weir, sidecar"),
     Peer("haproxy", "HAProxy", haproxy, needs=["haproxy"]),
     Peer("nginx", "nginx", nginx, port="", has_policy=False,
          needs=["nginx", "/usr/lib/nginx/modules/ngx_stream_module.so"]),

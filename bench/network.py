@@ -5,6 +5,7 @@ Every host is a network namespace with a veth pair of its own to the internet, s
 connection tracking) costs the others nothing. All have cubic, whatever the machine prefers: bbr over a veth pair moves a
 third of what cubic does and hides everything else.
 """
+import contextlib
 import hashlib
 import json
 import os
@@ -84,6 +85,10 @@ class Host:
 
     def close(self):
         subprocess.run(["ip", "netns", "delete", self.name], capture_output=True, check=False)
+        # The group of a sidecar, if there was one; its processes are gone by now.
+        for group in [*pathlib.Path("/sys/fs/cgroup").glob(self.name), *pathlib.Path("/sys/fs/cgroup").glob("*/" + self.name)]:
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
 
 class Network:

@@ -5,9 +5,10 @@
  * weir init leaves every door closed; the proxy opens one for itself when it starts, and is sure that it did:
  *
  *   1. It closes the door of an earlier proxy (flush chain proxy). That fails if the rules are not there.
- *   2. It connects to an address of loopback behind the door: rejected, or the rules do not hold.
+ *   2. It sends a datagram to an address of loopback behind the door: dropped, which the sender is told as EPERM, or
+ * the rules do not hold. (A connection that is rejected would be told of it a second later only.)
  *   3. It puts its door: its own cgroup if the kernel can match it, else its user and a mark nobody can guess.
- *   4. It connects again: refused by an empty port, so the door is open; else the next means, or no proxy.
+ *   4. It sends again: taken, so the door is open; else the next means, or no proxy.
  *
  * A cgroup is named by its inode, relative to this process's cgroup namespace: only where that namespace begins at the
  * own cgroup does "." name the proxy alone. In the machine's root, which has no cgroup.events, it would name everybody.
@@ -53,19 +54,19 @@ static bool cgroup_is_own(void)
         return weir_starts_with(text, "0::/\n") || strstr(text, "\n0::/\n");
 }
 
-/* Whether the door is open: nobody listens behind it. 1, 0, or -errno for any other answer. */
+/* Whether the door is open: 1, 0, or -errno for any other answer. Nobody listens behind it. */
 static int try_door(uint32_t mark)
 {
         struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(9) };
-        weir_auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        weir_auto_close int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
         if (fd < 0 || inet_pton(AF_INET, WEIR_REDIRECT_TRIAL, &sa.sin_addr) != 1)
                 return -errno;
         if (mark && setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0)
                 return -errno;
-        if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == ECONNREFUSED)
+        if (sendto(fd, "", 1, 0, (struct sockaddr *)&sa, sizeof(sa)) == 1)
                 return 1;
-        return errno == EHOSTUNREACH || errno == ENETUNREACH || errno == EACCES ? 0 : -errno;
+        return errno == EPERM ? 0 : -errno;
 }
 
 static int close_door(struct weir_err *err)
@@ -80,7 +81,7 @@ static int close_door(struct weir_err *err)
         if (r == 0)
                 return 0;
         return weir_err_set(err, WEIR_EUNSUPPORTED, "the rules of weir init do not hold in this network namespace: %s",
-                            r > 0 ? "a connection that they reject went through" : strerror(-r));
+                            r > 0 ? "a datagram that they drop went through" : strerror(-r));
 }
 
 static int open_by(uint32_t mark, struct weir_err *err)
@@ -94,7 +95,7 @@ static int open_by(uint32_t mark, struct weir_err *err)
         if (r == 1)
                 return 0;
         return weir_err_set(err, WEIR_EUNSUPPORTED, "the kernel does not tell this proxy by its %s: %s",
-                            mark ? "user and mark" : "cgroup", r < 0 ? strerror(-r) : "still rejected");
+                            mark ? "user and mark" : "cgroup", r < 0 ? strerror(-r) : "still dropped");
 }
 
 static int open_by_mark(uint32_t *ret_mark, struct weir_err *err)

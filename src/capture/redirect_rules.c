@@ -86,7 +86,7 @@ static void put_leave(struct weir_buf *buf)
 {
         weir_buf_puts(buf, "  chain leave {\n    type filter hook output priority 0; policy drop;\n");
         weir_buf_puts(buf, "    ct mark " PROXY_CT " accept\n    jump proxy\n");
-        weir_buf_puts(buf, "    ip daddr " WEIR_REDIRECT_TRIAL " reject with icmpx admin-prohibited\n");
+        weir_buf_puts(buf, "    ip daddr " WEIR_REDIRECT_TRIAL " drop\n");
         weir_buf_puts(buf, "    fib daddr type local accept\n");
         weir_buf_puts(buf, "    meta l4proto { tcp, udp } ct direction reply ct state established,related accept\n");
         weir_buf_puts(buf, "    meta l4proto " ICMP " " OF_A_SOCKET " goto refuse\n");
@@ -155,7 +155,8 @@ char *weir_redirect_egress_ruleset(const struct weir_redirect_layout *layout)
 
 char *weir_redirect_door(uint32_t uid, uint32_t mark)
 {
-        static const char *const traffic[] = { "meta l4proto tcp", "udp dport 53" };
+        static const char *const traffic[] = { "meta l4proto tcp", "udp dport 53",
+                                               "ip daddr " WEIR_REDIRECT_TRIAL " udp dport 9" };
         weir_auto(buf) struct weir_buf buf = { 0 };
 
         weir_buf_puts(&buf, "flush chain inet weir proxy\n");
