@@ -186,11 +186,14 @@ static void put_value(struct weir_buf *buf, const char *key, const char *value, 
 
 int add_key(struct injection *in, const struct weir_outline *mapping, size_t after, const char *key, const char *value)
 {
-        const struct weir_outline *last = mapping->items[2 * after + 1], *first = mapping->items[0];
         weir_auto(buf) struct weir_buf buf = { 0 };
+        const struct weir_outline *last, *first;
 
-        if (mapping->flow)
+        /* Only one in brackets can be empty. */
+        if (mapping->flow || mapping->n == 0)
                 return add_flow_key(in, mapping, key, value);
+        last = mapping->items[2 * after + 1];
+        first = mapping->items[0];
         put_value(&buf, key, value, first->start - line_start(in, first->start));
         return add_edit(in, line_after(in, weir_outline_end(last)), 0, weir_buf_take(&buf));
 }

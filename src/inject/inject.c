@@ -69,13 +69,15 @@ static bool has_version(const struct kind *kind, const char *version)
         return false;
 }
 
-static int inject_pod(struct injection *in, const char *title, const char *namespace_,
+static int inject_pod(struct injection *in, const char *title, const struct weir_outline *object,
                       const struct weir_outline *template)
 {
+        const char *namespace_ = text_at(weir_outline_get(object, "metadata"), "namespace");
         const struct weir_inject_options *o = in->options;
         struct pod pod = {
                 .in = in,
                 .title = title,
+                .object = object,
                 .metadata = weir_outline_get(template, "metadata"),
                 .spec = weir_outline_get(template, "spec"),
                 .include_ranges = o->include_ranges,
@@ -113,7 +115,7 @@ static int inject_kind(struct injection *in, const struct kind *kind, const stru
                         return complain(in, at ? at : root, kind->path[i], "%s has no %s to inject", title,
                                         kind->path[i]);
         }
-        return inject_pod(in, title, text_at(metadata, "namespace"), at);
+        return inject_pod(in, title, root, at);
 }
 
 /* What the API server will say of a namespace that wants no capabilities, said before it does. */

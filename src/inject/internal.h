@@ -24,11 +24,11 @@ struct injection {
         size_t n_edits, capacity;
 };
 
-/* One pod under way. @title: "Deployment \"sleep\"". */
+/* One pod under way. @title: "Deployment \"sleep\""; @object: what holds it. */
 struct pod {
         struct injection *in;
         const char *title;
-        const struct weir_outline *metadata, *spec;
+        const struct weir_outline *object, *metadata, *spec;
         const char *include_ranges, *exclude_ranges, *include_ports, *exclude_ports;
 };
 

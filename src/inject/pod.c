@@ -225,9 +225,7 @@ int check_pod(struct pod *pod)
         size_t before = pod->in->errors->total;
         int r;
 
-        r = check_plain(pod, pod->spec);
-        if (r == 0 && pod->metadata)
-                r = check_plain(pod, pod->metadata);
+        r = check_plain(pod, pod->object);
         if (r == 0 && pod->in->errors->total == before)
                 r = check_host(pod);
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(lists) && r == 0 && pod->in->errors->total == before; i++)
