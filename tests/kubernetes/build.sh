@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Fills the folder $1 with a real Kubernetes: pinned Go modules, Debian's runc and network plugins, images made by hand.
+# Fills the folder $1 with a real Kubernetes: pinned Go modules, Debian's network plugins, images made by hand.
 #
 #     tests/kubernetes/build.sh FOLDER
 #
@@ -8,7 +8,7 @@
 # processors from nothing, 0.1 s when all is there. Whoever comes second waits for the first. The last line says what
 # is missing if it fails, and the exit status is 1.
 set -euo pipefail
-kubernetes=1.37.2 etcd=3.7.3 coredns=1.15.0 containerd=2.4.2
+kubernetes=1.37.2 etcd=3.7.3 coredns=1.15.0 containerd=2.4.2 runc=1.3.3
 
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"/{bin,src,images}
@@ -85,6 +85,16 @@ containerd() {
         done
 }
 
+# Debian's is too old for user namespaces (hostUsers: false).
+runc() {
+        mkdir -p "$target/src/runc"
+        cd "$target/src/runc"
+        printf 'module node\n\ngo 1.24.0\n\nrequire github.com/opencontainers/runc v%s\n' $runc >go.mod
+        step "runc $runc" env CGO_ENABLED=1 go build -tags seccomp -ldflags "-s -w" -o "$target/bin/runc-$runc" \
+                github.com/opencontainers/runc
+        ln -sfn "runc-$runc" "$target/bin/runc"
+}
+
 # Few programs of this machine, so they are packed anew each time: nothing to keep in step with.
 pictures() {
         [ -x "$target/images/pause" ] || (cd "$here/src/pause" && go build -ldflags "-s -w" -o "$target/images/pause" main.go)
@@ -103,4 +113,5 @@ if ! [ -x "$target/bin/kube-$kubernetes" ] || ! [ -e "$target/bin/etcd" ]; then
 fi
 [ -x "$target/bin/coredns-$coredns" ] || coredns
 [ -x "$target/bin/containerd-$containerd" ] || containerd
+[ -x "$target/bin/runc-$runc" ] && [ -e "$target/bin/runc" ] || runc
 step images pictures

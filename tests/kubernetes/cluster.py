@@ -58,7 +58,7 @@ if "create" in argv:
     config = json.load(open(path))
     config["linux"]["resources"] = {"devices": config["linux"].get("resources", {}).get("devices", [])}
     json.dump(config, open(path, "w"))
-os.execv("/usr/sbin/runc", argv)
+os.execv("{runc}", argv)
 """
 
 CONTAINERD = """version = 3
@@ -137,7 +137,7 @@ def credentials(folder):
 
 def settings(folder):
     put(folder / "containerd.toml", CONTAINERD.format(folder=folder))
-    put(folder / "runc", RUNC, 0o755)
+    put(folder / "runc", RUNC.replace("{runc}", str(CACHE / "bin/runc")), 0o755)
     put(folder / "cni/10-lab.conflist", {"cniVersion": "1.0.0", "name": "lab", "plugins": [
         {"type": "bridge", "bridge": "cni0", "isGateway": True, "isDefaultGateway": True, "hairpinMode": True, "ipMasq": False,
          "ipam": {"type": "host-local", "ranges": [[{"subnet": PODS4}], [{"subnet": PODS6}]]}},
@@ -233,6 +233,9 @@ def mounts(folder, tag):
         (folder / own).mkdir(exist_ok=True)
         os.makedirs(place, exist_ok=True)
         mount("--bind", folder / own, place)
+    # A user namespace may mount /proc only where one is seen whole, and what follows covers parts of the node's.
+    (folder / "proc").mkdir()
+    mount("-t", "proc", "proc", folder / "proc")
     for name, value in TUNABLES.items():
         put(folder / "sys" / name, f"{value}\n")
         mount("--bind", folder / "sys" / name, "/proc/sys/" + name)

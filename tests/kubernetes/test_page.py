@@ -256,6 +256,15 @@ class Ways(PageCase):
         self.assertNotIn("POD_NAMESPACE", said)
         self.becomes("000", "shared", "https://" + WIKIPEDIA4)
 
+    def test_a_user_namespace(self):
+        """hostUsers: false: the one capability is over the pod's own namespaces, and the door opens as ever."""
+        self.create(RULE)
+        self.start(self.inject(pod("mapped", "  hostUsers: false\n")), "mapped")
+        said = self.cluster.exec("mapped", "cat", "/proc/self/uid_map", container="app").stdout.split()
+        self.assertNotEqual(said[1], "0", "the pod is not in a user namespace of its own")
+        self.becomes("200", "mapped", "https://www.wikipedia.org")
+        self.cluster.exec("mapped", "bash", "-c", TRIES, container="app")
+
     def test_two_namespaces(self):
         self.cluster.kubectl("create", "namespace", "tenant")
         self.addCleanup(self.cluster.kubectl, "delete", "namespace", "tenant", "--wait=false", check=False)
@@ -282,6 +291,9 @@ class Ways(PageCase):
         self.start(self.inject(pod("alone")), "alone")
         for url in ("https://10.96.0.1", "https://10.77.0.2:6443", "http://10.77.0.2:10249"):
             self.assertEqual(self.code("alone", url, "-k"), "000", url)
+        status = pathlib.Path(f"/proc/{self.pid('alone', 'weir-proxy')}/status").read_text()
+        self.assertRegex(status, r"(?m)^Uid:\t1337\t")
+        self.assertRegex(status, r"(?m)^CapEff:\t0+$", "the proxy keeps no capability where its cgroup tells it")
         address = json.loads(self.cluster.kubectl("get", "pod", "alone", "-o", "json").stdout)["status"]["podIP"]
         self.start(pod("peer"), "peer")
         for port in (15001, 15020, 15053):
