@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* weir init: the rules of a pod's network namespace, laid before anything else in the pod runs. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "capture/redirect.h"
 #include "cli/commands.h"
@@ -11,6 +15,7 @@
 struct values {
         const char *relay_port, *dns_port, *admin_port;
         const char *include_ranges, *exclude_ranges, *include_ports, *exclude_ports;
+        const char *keep_resolvers;
         struct weir_strv admit;
         bool print;
 };
@@ -34,6 +39,8 @@ const struct weir_option weir_init_option_table[] = {
           "Judge TCP to these ports whatever the address" },
         { "exclude-ports", NULL, 0, WEIR_OPTION_STRING, AT(exclude_ports), "LIST", NULL,
           "Let TCP to these ports leave unchecked" },
+        { "keep-resolvers", NULL, 0, WEIR_OPTION_STRING, AT(keep_resolvers), "FILE", NULL,
+          "Keep the name servers of /etc/resolv.conf here, for weir proxy; one that is there stays" },
         { "print", NULL, 0, WEIR_OPTION_FLAG, AT(print), NULL, NULL, "Print the rules for nft instead of laying them" },
         { .name = NULL },
 };
@@ -165,6 +172,33 @@ static int print(const struct weir_redirect_layout *layout)
         return WEIR_EXIT_OK;
 }
 
+/*
+ * The containers of a pod share one file as their /etc/resolv.conf, and may write it. What it says now, before any of
+ * them has run, is the cluster's word; what it says later would be the workload's. So a copy that is there is never
+ * replaced, not even if the kubelet should run this container again.
+ */
+static int keep_resolvers(const char *path)
+{
+        weir_auto_free char *text = NULL, *fresh = NULL;
+        weir_auto_close int fd = -1;
+        size_t n;
+        int r;
+
+        if (!path || access(path, F_OK) == 0)
+                return WEIR_EXIT_OK;
+        r = weir_file_slurp(AT_FDCWD, "/etc/resolv.conf", 65536, &text, &n);
+        if (r < 0)
+                return weir_say_text("cannot read /etc/resolv.conf: %s", strerror(-r));
+        fresh = weir_asprintf("%s~", path);
+        if (!fresh)
+                return weir_say_out_of_memory();
+        fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        r = fd < 0 ? -errno : weir_fd_write_all(fd, text, n);
+        if (r == 0 && rename(fresh, path) < 0)
+                r = -errno;
+        return r < 0 ? weir_say_text("cannot keep the name servers in %s: %s", path, strerror(-r)) : WEIR_EXIT_OK;
+}
+
 static int lay(const struct weir_redirect_layout *layout)
 {
         weir_auto_free char *warning = NULL;
@@ -194,8 +228,11 @@ int cmd_init(int argc, char **argv)
         status = weir_options_parse(&line, argc, argv);
         if (status < 0)
                 status = take_values(&line, &v, lists, &layout);
-        if (status < 0)
-                status = v.print ? print(&layout) : lay(&layout);
+        if (status < 0) {
+                status = v.print ? print(&layout) : keep_resolvers(v.keep_resolvers);
+                if (status == WEIR_EXIT_OK && !v.print)
+                        status = lay(&layout);
+        }
         weir_strv_clear(&v.admit);
         return status;
 }

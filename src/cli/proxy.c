@@ -39,7 +39,7 @@
 
 struct values {
         struct weir_strv files;
-        const char *namespace_, *store, *dns, *log, *exempt, *drain, *relay_port, *dns_port, *admin_port;
+        const char *namespace_, *store, *dns, *log, *exempt, *drain, *resolvers, *relay_port, *dns_port, *admin_port;
         bool quiet;
 };
 
@@ -58,6 +58,8 @@ const struct weir_option weir_proxy_option_table[] = {
           "How the rules tell the proxy from the workload" },
         { "drain", NULL, 0, WEIR_OPTION_STRING, AT(drain), "SECONDS", NULL,
           "How long live connections may go on after SIGTERM (10)" },
+        { "resolvers", NULL, 0, WEIR_OPTION_STRING, AT(resolvers), "FILE", NULL,
+          "The name servers to ask, as weir init kept them, instead of /etc/resolv.conf" },
         { "relay-port", NULL, 0, WEIR_OPTION_STRING, AT(relay_port), "PORT", NULL,
           "Port that weir init brings TCP to (15001)" },
         { "dns-port", NULL, 0, WEIR_OPTION_STRING, AT(dns_port), "PORT", NULL,
@@ -250,6 +252,7 @@ static int start_workload(struct proxy *proxy, struct weir_err *err)
                 },
                 .store = proxy->store,
                 .resources = proxy->store ? NULL : &proxy->resources,
+                .resolv_conf = proxy->values.resolvers,
                 .dns = weir_dns_mode_parse(proxy->values.dns),
                 .sink = proxy->sink,
                 .notice = notice,

@@ -7,6 +7,9 @@
 const char *const container_names[2] = { "weir-init", "weir-proxy" };
 const char *const volume_names[2] = { "weir-token", "weir-state" };
 
+/* In the volume that the two share with nobody; /etc/resolv.conf they share with the whole pod. */
+#define RESOLVERS "/var/lib/weir/resolv.conf"
+
 static void put_quoted(struct weir_buf *buf, const char *text)
 {
         struct weir_json json = { .buf = buf };
@@ -68,6 +71,7 @@ static void put_init(struct weir_buf *buf, const struct pod *pod)
         weir_buf_puts(buf, "  args:\n  - init\n");
         /* The node probes from its own address or, on a bridge, from the gateway's. */
         put_argument(buf, "--admit", "$(HOST_IP)");
+        put_argument(buf, "--keep-resolvers", RESOLVERS);
         if (pod->include_ranges && !weir_streq(pod->include_ranges, "*"))
                 put_argument(buf, "--include-ranges", pod->include_ranges);
         put_argument(buf, "--exclude-ranges", pod->exclude_ranges);
@@ -76,6 +80,7 @@ static void put_init(struct weir_buf *buf, const struct pod *pod)
         weir_buf_puts(buf, "  env:\n");
         put_field(buf, "HOST_IP", "status.hostIP");
         put_security(buf, pod->in->options->uid);
+        weir_buf_printf(buf, "  volumeMounts:\n  - name: %s\n    mountPath: /var/lib/weir\n", volume_names[1]);
 }
 
 static void put_probe(struct weir_buf *buf, const char *kind, const char *path, unsigned period, unsigned failures)
@@ -94,7 +99,9 @@ static void put_proxy(struct weir_buf *buf, const struct weir_inject_options *op
 {
         weir_buf_printf(buf, "- name: %s\n", container_names[1]);
         put_image(buf, options);
-        weir_buf_puts(buf, "  restartPolicy: Always\n  args:\n  - proxy\n  env:\n");
+        weir_buf_puts(buf, "  restartPolicy: Always\n  args:\n  - proxy\n");
+        put_argument(buf, "--resolvers", RESOLVERS);
+        weir_buf_puts(buf, "  env:\n");
         put_field(buf, "POD_NAME", "metadata.name");
         put_field(buf, "POD_NAMESPACE", "metadata.namespace");
         weir_buf_puts(buf, "  - name: XDG_STATE_HOME\n    value: /var/lib/weir\n");

@@ -38,6 +38,11 @@ static bool is_true(const struct weir_outline *node)
         return true;
 }
 
+static bool is_empty(const struct weir_outline *node)
+{
+        return weir_outline_is_null(node) || (node->type != WEIR_NODE_SCALAR && node->n == 0);
+}
+
 static bool is_one_of(const char *text, const char *const *names, size_t n)
 {
         for (size_t i = 0; i < n; i++)
@@ -208,6 +213,7 @@ static int check_host(struct pod *pod)
 {
         const struct weir_outline *network = weir_outline_get(pod->spec, "hostNetwork");
         const struct weir_outline *os = weir_outline_get(weir_outline_get(pod->spec, "os"), "name");
+        const struct weir_outline *servers = weir_outline_get(weir_outline_get(pod->spec, "dnsConfig"), "nameservers");
 
         if (is_true(network))
                 return complain(
@@ -217,6 +223,11 @@ static int check_host(struct pod *pod)
                         pod->title);
         if (os && os->type == WEIR_NODE_SCALAR && strcasecmp(os->text, "windows") == 0)
                 return complain(pod->in, os, "spec.os.name", "Weir is for Linux");
+        if (!is_empty(servers) && !pod->in->options->allow_exclusions)
+                return complain(
+                        pod->in, servers, "spec.dnsConfig.nameservers",
+                        "Weir's resolver would ask the name servers that the pod names, which is a way out; take "
+                        "them out, or let the installation allow it with --allow-exclusions");
         return check_user(pod, weir_outline_get(pod->spec, "securityContext"), "spec.securityContext");
 }
 
@@ -260,11 +271,6 @@ static int set_or_add(struct pod *pod, const struct weir_outline *parent, const 
         const struct weir_outline *node = weir_outline_get(parent, key);
 
         return node ? set_value(pod->in, node, value) : add_key(pod->in, parent, 0, key, value);
-}
-
-static bool is_empty(const struct weir_outline *node)
-{
-        return weir_outline_is_null(node) || (node->type != WEIR_NODE_SCALAR && node->n == 0);
 }
 
 static int drop_capabilities(struct pod *pod, const struct weir_outline *container)

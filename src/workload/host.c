@@ -86,12 +86,12 @@ void weir_host_watch_drain(int fd)
                 ;
 }
 
-size_t weir_host_resolvers(struct weir_addr *ret, size_t n)
+size_t weir_host_resolvers(const char *path, struct weir_addr *ret, size_t n)
 {
         weir_auto_free char *text = NULL;
         size_t length;
 
-        if (weir_file_slurp(AT_FDCWD, RESOLV_CONF, RESOLV_CONF_BYTES_MAX, &text, &length) < 0)
+        if (weir_file_slurp(AT_FDCWD, path ? path : RESOLV_CONF, RESOLV_CONF_BYTES_MAX, &text, &length) < 0)
                 return 0;
         n = weir_resolver_read_conf(text, length, ret, n);
         if (n > 0)

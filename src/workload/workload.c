@@ -49,6 +49,7 @@
 #define FLUSH_NS (100 * WEIR_MS)
 
 struct weir_workload {
+        const char *resolv_conf; /* the caller's; NULL for this host's */
         struct weir_loop *loop;
         char *name;
         struct weir_follow *follow;
@@ -138,8 +139,9 @@ static const struct weir_relay_ops rewritten_relay_ops = {
 
 static size_t upstreams(void *context, struct weir_addr *ret, size_t n)
 {
-        (void)context;
-        return weir_host_resolvers(ret, n);
+        const struct weir_workload *w = context;
+
+        return weir_host_resolvers(w->resolv_conf, ret, n);
 }
 
 static const struct weir_resolver_ops resolver_ops = {
@@ -484,6 +486,7 @@ static struct weir_workload *workload_new(struct weir_loop *loop, const struct w
                 return NULL;
         w->loop = loop;
         w->name = strdup(options->name);
+        w->resolv_conf = options->resolv_conf;
         w->ops = options->capture;
         w->sink = options->sink;
         w->notice = options->notice;
@@ -502,7 +505,7 @@ static int start_behind_boundary(struct weir_workload *w, const struct weir_work
                                  struct weir_err *err)
 {
         struct weir_addr upstreams[RESOLVERS_MAX];
-        size_t n_upstreams = weir_host_resolvers(upstreams, RESOLVERS_MAX);
+        size_t n_upstreams = weir_host_resolvers(w->resolv_conf, upstreams, RESOLVERS_MAX);
         struct weir_capture_options capture = options->capture_options;
         int r;
 

@@ -32,6 +32,8 @@ struct weir_workload_options {
         struct weir_store *store; /* followed; NULL if @resources is given */
         const struct weir_resources
                 *resources; /* fixed policy (-f), borrowed until the workload is freed; NULL if @store */
+        const char
+                *resolv_conf; /* whose name servers are asked; NULL for this host's. Borrowed for the workload's life */
         enum weir_dns_mode dns;
         bool audit;
         bool log_answers; /* records of what was allowed name their process too, for a log is kept */

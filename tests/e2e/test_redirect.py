@@ -337,6 +337,26 @@ class Start(LabCase):
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"^Error: CAP_NET_ADMIN is missing, [^\n]+\n$")
 
+    def test_kept_name_servers(self):
+        """What weir init kept once is what the proxy asks, whatever is written later."""
+        kept = self.lab.folder / "kept.conf"
+        real = pathlib.Path("/etc/netns") / self.lab.app / "resolv.conf"
+        good = real.read_text()
+        self.addCleanup(real.write_text, good)
+        before = self.lab.packets("10.77.0.53")
+        with Pod(self.lab, init=["--keep-resolvers", kept], proxy=["--resolvers", kept]) as pod:
+            self.assertEqual(kept.read_text(), good)
+            os.chown(kept, PROXY_UID, PROXY_UID)
+            pod.write("apply", "-f", "-", input=external_service("allowed", [WIKIPEDIA4 + "/32"]))
+            pod.stop()
+            real.write_text(f"nameserver {DENIED4}\n")
+            self.assertEqual(pod.init().returncode, 0)
+            self.assertEqual(kept.read_text(), good, "a copy that is there stays")
+            pod.start()
+            self.assertTrue(wait_until(lambda: pod.run([*CODE, "--resolve", "x:1:127.0.0.1", "https://www.wikipedia.org"]).stdout == "200", 5),
+                            pod.said())
+        self.assertGreater(self.lab.packets("10.77.0.53"), before)
+
     def test_where_no_cgroup_is_its_own_the_mark_takes_over(self):
         """In the machine's root cgroup "." would name every process."""
         with Pod(self.lab, own_cgroup=False) as pod:

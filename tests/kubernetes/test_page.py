@@ -248,6 +248,21 @@ class Ways(PageCase):
         self.assertEqual(self.cluster.exec("same", "id", "-u", container="app").stdout.strip(), "1337")
         self.cluster.exec("same", "bash", "-c", TRIES, container="app")
 
+    def test_the_pod_cannot_choose_the_name_servers(self):
+        """/etc/resolv.conf is one file for all containers of a pod, and this one may write it; a proxy that starts anew too
+        asks whom the cluster named."""
+        self.create(RULE)
+        self.start(self.inject(pod("named")), "named")
+        self.becomes("200", "named", "https://www.wikipedia.org")
+        self.cluster.exec("named", "sh", "-c", f"echo nameserver {DENIED4} > /etc/resolv.conf", container="app")
+        proxy = self.pid("named", "weir-proxy")
+        said = pathlib.Path(f"/proc/{proxy}/root/etc/resolv.conf").read_text()
+        self.assertIn(DENIED4, said, "the probe proves nothing: the proxy does not see what the application wrote")
+        self.becomes("200", "named", "https://www.wikipedia.org")
+        os.kill(proxy, 9)
+        self.becomes("200", "named", "https://www.wikipedia.org")
+        self.assertNotEqual(self.pid("named", "weir-proxy"), proxy)
+
     def test_a_shared_pid_namespace(self):
         self.start(self.inject(pod("shared", "  shareProcessNamespace: true\n")), "shared")
         said = self.cluster.exec("shared", "bash", "-c", "for p in /proc/[0-9]*; do [ -r $p/environ ] && tr '\\0' ' ' <$p/environ; "

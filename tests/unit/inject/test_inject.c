@@ -334,6 +334,8 @@ static void refusals(void **state)
                 { "containers: [&c {name: a}, *c]", "an alias in a pod" },
                 { "containers: [{<<: {privileged: true}, name: a}]", "a merge in a pod" },
                 { "containers: []", "has no containers" },
+                { "dnsPolicy: None\n  dnsConfig: {nameservers: [203.0.113.66]}\n  containers: [{name: a}]",
+                  "is a way out" },
                 { "os: {name: windows}\n  containers: [{name: a}]", "Weir is for Linux" },
         };
 
