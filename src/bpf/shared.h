@@ -128,6 +128,10 @@ enum weir_bpf_event_kind {
         WEIR_BPF_ENDED,      /* a flow that had been let through is over */
 };
 
+/* How soon after an event that it has read the reader looks again by itself, by the kind of that event. */
+#define WEIR_BPF_DENIED_NS 4000000ULL
+#define WEIR_BPF_ENDED_NS 100000000ULL
+
 struct weir_bpf_event {
         __u64 generation; /* of the policy that refused, or that let the flow through last */
         __u64 hi, lo;

@@ -4,14 +4,12 @@
 
 #include "bpf/judge.h"
 
-/* While more than this waits in the ring, or since 100 ms, the reader is woken for the end of a flow; else it looks by
- * itself within that time. */
+/* While more than this waits in the ring the reader is woken in any case. */
 #define WAKE_BYTES (64 * 1024)
-#define WAKE_NS (100 * 1000 * 1000ULL)
 
 struct {
         __uint(type, BPF_MAP_TYPE_RINGBUF);
-        __uint(max_entries, 512 * 1024);
+        __uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
 struct {
@@ -23,7 +21,7 @@ struct {
 
 struct {
         __uint(type, BPF_MAP_TYPE_ARRAY);
-        __uint(max_entries, 1);
+        __uint(max_entries, WEIR_BPF_ENDED + 1);
         __type(key, __u32);
         __type(value, __u64);
 } last_wake SEC(".maps");
@@ -36,19 +34,21 @@ static __always_inline void count(__u32 which)
                 __sync_fetch_and_add(n, 1);
 }
 
-/* Of a denial the reader hears at once; of an end within WAKE_NS. */
-static __always_inline __u64 wake_flags(int kind)
+/*
+ * The reader is woken for the first event of a kind, and not again within the time in which it looks by itself after
+ * each that it read: waking costs more than all else here, and a flood would be paid by whoever is refused.
+ */
+static __always_inline __u64 wake_flags(__u32 kind)
 {
-        __u32 zero = 0;
-        __u64 now, *last;
+        __u64 now, *last = bpf_map_lookup_elem(&last_wake, &kind);
 
-        if (kind == WEIR_BPF_DENIED || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > WAKE_BYTES)
-                return 0;
-        last = bpf_map_lookup_elem(&last_wake, &zero);
+        if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > WAKE_BYTES)
+                return BPF_RB_FORCE_WAKEUP;
         now = bpf_ktime_get_ns();
-        if (!last || now - *last < WAKE_NS)
+        if (last && now - *last < (kind == WEIR_BPF_DENIED ? WEIR_BPF_DENIED_NS : WEIR_BPF_ENDED_NS))
                 return BPF_RB_NO_WAKEUP;
-        *last = now;
+        if (last)
+                *last = now;
         return BPF_RB_FORCE_WAKEUP;
 }
 

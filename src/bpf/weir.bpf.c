@@ -4,8 +4,8 @@
  *
  * Theory of operation
  *
- * sock_create     only TCP and UDP sockets come into being; each gets its storage, which is also the sign by which a
- *                 socket is known to be the workload's own
+ * sock_create     only TCP and UDP sockets come into being. What may send or be sent to gets storage (datagrams here,
+ *                 streams at connect() and listen()), which is also the sign of a socket that is the workload's own
  * connect4/6      the verdict on TCP, and where the connection goes: an endpoint, the relay, Weir's resolver
  * sendmsg4/6      the same for datagrams; recvmsg4/6 and getpeername4/6 show the workload the address it asked for
  * egress          every packet, whatever made it: the backstop, and the switch that ends a flow with its policy
@@ -37,6 +37,8 @@
 
 #define AF_INET 2
 #define AF_INET6 10
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
 #define DNS_PORT 53
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -68,9 +70,9 @@ static __always_inline int plain(const struct bpf_sock *sk)
 {
         if (sk->family != AF_INET && sk->family != AF_INET6)
                 return 0;
-        if (sk->type == 1) /* SOCK_STREAM */
+        if (sk->type == SOCK_STREAM)
                 return sk->protocol == 0 || sk->protocol == IPPROTO_TCP;
-        if (sk->type == 2) /* SOCK_DGRAM */
+        if (sk->type == SOCK_DGRAM)
                 return sk->protocol == 0 || sk->protocol == IPPROTO_UDP;
         return 0;
 }
@@ -83,6 +85,8 @@ int weir_sock_create(struct bpf_sock *sk)
         __u16 reason = REASON_REJECTED_OTHER;
 
         count(WEIR_BPF_SAW_SOCKET);
+        if (plain(sk) && sk->type == SOCK_STREAM)
+                return 1; /* its storage comes with connect() or listen(): it costs more than all else here */
         if (plain(sk)) {
                 s = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
                 if (!s)
@@ -205,15 +209,13 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int six, const
 {
         struct question q = { .to = *to };
         struct bpf_sock *sk = ctx->sk;
-        struct weir_bpf_socket *s = sk ? bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+        struct weir_bpf_socket *s;
         struct answer a;
-        int known;
         __u8 kind;
 
         count(WEIR_BPF_SAW_CONNECT);
         canonical(&q.to.at);
-        known = judge(&q, &a);
-        if (!s || !known) {
+        if (!judge(&q, &a)) {
                 tell_here(a.generation, &q.to, IPPROTO_TCP, REASON_INTERNAL);
                 return 0;
         }
@@ -234,7 +236,16 @@ static __always_inline int connect_tcp(struct bpf_sock_addr *ctx, int six, const
                 kind = WEIR_BPF_AUDITED;
                 a.dial = q.to;
         } else {
-                tell_here(a.generation, &q.to, IPPROTO_TCP, a.reason == REASON_RULE ? REASON_INTERNAL : a.reason);
+                __u16 reason = a.reason == REASON_RULE ? REASON_INTERNAL : a.reason;
+
+                if (is_local(a.builtin) && (q.to.port == a.relay || q.to.port == a.dns_tcp))
+                        reason = REASON_NOT_REDIRECTED;
+                tell_here(a.generation, &q.to, IPPROTO_TCP, reason);
+                return 0;
+        }
+        s = sk ? bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+        if (!s) {
+                tell_here(a.generation, &q.to, IPPROTO_TCP, REASON_LIMIT_MEMORY);
                 return 0;
         }
         if (a.dial.port != to->port || a.dial.at.lo != to->at.lo || a.dial.at.hi != to->at.hi)
@@ -495,6 +506,8 @@ static __always_inline __u16 judge_tcp(struct __sk_buff *skb, struct weir_bpf_so
                 q.to.port = s->port;
                 q.kept = 1;
         }
+        if (!q.kept)
+                canonical(&q.to.at);
         if (!judge(&q, a))
                 return REASON_INTERNAL;
         if (to_door(a, s, p)) {
@@ -527,6 +540,7 @@ static __always_inline __u16 judge_udp(struct __sk_buff *skb, struct weir_bpf_so
 {
         struct address to = p->to.at;
 
+        canonical(&to);
         if (!locate(&to, a))
                 return REASON_INTERNAL;
         if (to_door(a, s, p)) {
@@ -559,9 +573,10 @@ int weir_egress(struct __sk_buff *skb)
         a.generation = 0;
         reason = read_packet(skb, &p);
         if (!reason && p.protocol == IPPROTO_TCP) {
-                /* Doors are judged each time, for their packets bear the mark. */
-                if (s && !p.syn && !listening && s->kind <= WEIR_BPF_PUBLISHED && s->generation &&
-                    goes_where_it_was_sent(s, &p) && s->generation == generation_now())
+                /* Doors are judged each time, for their packets bear the mark; and a SYN within this host, for who
+                 * would take it may have changed since. */
+                if (s && (!p.syn || s->kind == WEIR_BPF_FLOW) && !listening && s->kind <= WEIR_BPF_PUBLISHED &&
+                    s->generation && goes_where_it_was_sent(s, &p) && s->generation == generation_now())
                         return 1;
                 reason = judge_tcp(skb, s, listening, &p, &a);
         } else if (!reason)
@@ -641,6 +656,11 @@ int weir_sockops(struct bpf_sock_ops *ctx)
         struct bpf_sock *sk = ctx->sk;
         struct weir_bpf_socket *s;
 
+        if (sk && ctx->op == BPF_SOCK_OPS_TCP_LISTEN_CB) {
+                /* The sign that its listener is the workload's own; without it nobody gets in. */
+                (void)bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+                return 1;
+        }
         if (!sk || (ctx->op != BPF_SOCK_OPS_TCP_CONNECT_CB && ctx->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
                     ctx->op != BPF_SOCK_OPS_STATE_CB))
                 return 1;

@@ -65,14 +65,20 @@ static int limit_root(struct weir_err *err)
         return 0;
 }
 
+int weir_become_environment(const struct weir_become *b, struct weir_err *err)
+{
+        if (b->name[0] &&
+            (setenv("HOME", b->home, 1) < 0 || setenv("USER", b->name, 1) < 0 || setenv("LOGNAME", b->name, 1) < 0))
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        return 0;
+}
+
 int weir_become(const struct weir_become *b, struct weir_err *err)
 {
         if (b->uid == 0 && b->name[0] == '\0')
                 return limit_root(err);
         if (setgroups(b->n_groups, b->groups) < 0 || setresgid(b->gid, b->gid, b->gid) < 0)
                 return weir_err_set(err, -errno, "--user: cannot become %s: %s", b->name, strerror(errno));
-        if (setenv("HOME", b->home, 1) < 0 || setenv("USER", b->name, 1) < 0 || setenv("LOGNAME", b->name, 1) < 0)
-                return weir_err_set(err, -ENOMEM, "out of memory");
         if (b->uid == 0)
                 return limit_root(err);
         /* The bounding set goes while root is still there to drop it, the rest with the ids. */

@@ -21,5 +21,7 @@ struct weir_become {
 
 /* @user: name or number; NULL is root as it stands. -ENOENT with @err if there is none. */
 WEIR_MUST int weir_become_find(const char *user, struct weir_become *ret, struct weir_err *err);
-/* In the new process, for good: groups, ids, capabilities, HOME and USER. */
+/* HOME, USER and LOGNAME of whom it becomes, in this process. */
+WEIR_MUST int weir_become_environment(const struct weir_become *become, struct weir_err *err);
+/* In the new process, for good: groups, ids, capabilities. */
 WEIR_MUST int weir_become(const struct weir_become *become, struct weir_err *err);

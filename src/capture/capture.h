@@ -69,6 +69,8 @@ struct weir_capture_event {
         bool has_destination; /* not where a socket was refused */
         struct weir_addr destination, dialled;
         uint16_t port, dialled_port;
+        /* How soon another like it may be found; 0: WEIR_EVENTS_AGAIN_NS. */
+        uint64_t again_ns;
         enum weir_reason reason;
         uint64_t generation; /* of the policy that decided */
         uint32_t rule;       /* its number in that policy; UINT32_MAX: none */
@@ -142,7 +144,8 @@ struct weir_capture_ops {
          * one stays, and @err says why.
          */
         int (*set_policy)(struct weir_capture *capture, struct weir_policy *policy, struct weir_err *err);
-        /* Readable when events wait, and looked at once more WEIR_EVENTS_AGAIN_NS after the last one was read. */
+        /* Readable when events wait; but the kernel wakes nobody for one that follows another closely. So it is looked
+         * at once more WEIR_EVENTS_AGAIN_NS after the last one was read, or sooner if that one says so. */
         int (*events_fd)(struct weir_capture *capture);
         /* Next one: 1, or 0 when none waits, -ENOBUFS when some were lost (go on). */
         int (*next_event)(struct weir_capture *capture, struct weir_capture_event *ret);

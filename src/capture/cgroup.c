@@ -15,12 +15,14 @@
  * and followed by the reset of what they no longer allow (cgroup_flows.c). From the switch on no packet of such a flow
  * leaves, whatever becomes of the reset.
  *
- * Links and maps are pinned. A Weir that is killed takes the sandbox with it (its first process dies with its parent),
- * and if anything should survive it stays under its last policy. The next Weir removes what belongs to no cgroup any
- * more.
+ * A Weir that is killed takes the sandbox with it (its first process dies with its parent), but not at once: the links
+ * are pinned in a BPF file system that is mounted in the sandbox alone, below its /proc, where nothing shows it. So
+ * they stay as long as anything lives in there. Where the host has a place for pins they are there too, and the next
+ * Weir removes what belongs to no cgroup any more.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -28,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,6 +52,7 @@
 #include "capture/sockets.h"
 
 /* How long a group may take to be empty after everything in it was killed. */
+#define GROUP_PREFIX "weir-run-"
 #define EMPTY_TRIES 500
 #define EMPTY_TRY_MS 10
 
@@ -72,6 +76,8 @@ static void cgroup_free(struct weir_capture *c)
 {
         if (!c)
                 return;
+        for (size_t i = 0; i < CHANGES; i++)
+                weir_cgroup_policy_switch_wait(&c->changes[i]);
         weir_capture_sealed.free(c->box);
         ring_buffer__free(c->ring);
         remove_group(c);
@@ -81,6 +87,7 @@ static void cgroup_free(struct weir_capture *c)
         weir_doors_close(&c->doors);
         weir_close_cleanup(&c->diag);
         weir_close_cleanup(&c->watch);
+        weir_close_cleanup(&c->hold);
         weir_close_cleanup(&c->pins);
         weir_close_cleanup(&c->group);
         weir_cgroup_root_close(&c->root);
@@ -94,13 +101,35 @@ static struct weir_capture *capture_new(void)
 
         if (!c)
                 return NULL;
-        c->root.fd = c->group = c->pins = c->diag = c->watch = -1;
+        c->root.fd = c->group = c->pins = c->diag = c->watch = c->hold = -1;
         c->doors = (struct weir_doors){ .dns_udp = -1, .dns_tcp = -1, .relay = { -1, -1 } };
         return c;
 }
 
+/* Groups that a Weir has left which was killed: it holds a lock on each of its own while it lives. */
+static void sweep_groups(int above)
+{
+        int fd = openat(above, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        const struct dirent *entry;
+
+        while (dir && (entry = readdir(dir))) {
+                weir_auto_close int group = -1;
+
+                if (!weir_starts_with(entry->d_name, GROUP_PREFIX))
+                        continue;
+                group = openat(above, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                /* What has a process in it stays, and its gates with it. */
+                if (group >= 0 && flock(group, LOCK_EX | LOCK_NB) == 0 && weir_cgroup_remove(above, entry->d_name) < 0)
+                        weir_log(WEIR_LOG_DEBUG, "%s is left of a Weir that was killed", entry->d_name);
+        }
+        if (dir)
+                (void)closedir(dir);
+}
+
 static int make_group(struct weir_capture *c, struct weir_err *err)
 {
+        weir_auto_close int above = -1;
         char own[200];
         int r;
 
@@ -109,14 +138,17 @@ static int make_group(struct weir_capture *c, struct weir_err *err)
                 r = weir_cgroup_own(own, sizeof(own), err);
         if (r < 0)
                 return r;
-        (void)snprintf(c->name, sizeof(c->name), "%s%sweir-run-%d", own, own[0] ? "/" : "", (int)getpid());
+        above = openat(c->root.fd, own[0] ? own : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (above >= 0)
+                sweep_groups(above);
+        (void)snprintf(c->name, sizeof(c->name), "%s%s" GROUP_PREFIX "%d", own, own[0] ? "/" : "", (int)getpid());
         if (mkdirat(c->root.fd, c->name, 0755) < 0)
                 return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot make the cgroup %s below %s: %s", c->name,
                                     weir_cgroup_root_name(&c->root), strerror(errno));
         c->made_group = true;
         c->group = openat(c->root.fd, c->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (c->group < 0)
-                return weir_err_set(err, -errno, "cannot open the cgroup %s: %s", c->name, strerror(errno));
+        if (c->group < 0 || flock(c->group, LOCK_EX | LOCK_NB) < 0)
+                return weir_err_set(err, -errno, "cannot hold the cgroup %s: %s", c->name, strerror(errno));
         r = weir_cgroup_id(c->group, &c->id);
         return r < 0 ? weir_err_set(err, r, "cannot tell the number of the cgroup %s: %s", c->name, strerror(-r)) : 0;
 }
@@ -159,7 +191,8 @@ static int put_in_force(struct weir_capture *c, const struct weir_policy *policy
         map = weir_cgroup_policy_build(policy, &doors, generation, 0, err);
         if (map < 0)
                 return map;
-        r = weir_cgroup_policy_switch(weir_gates_live(c->gates), map, err);
+        r = weir_cgroup_policy_switch_soon(&c->changes[c->next_change++ % CHANGES], weir_gates_live(c->gates),
+                                           TAKE_FD(map), err);
         if (r == 0)
                 c->generation = generation;
         return r;
@@ -194,7 +227,7 @@ static int pin(struct weir_capture *c, const struct weir_capture_options *option
         struct weir_err why = { 0 };
         int r;
 
-        if (c->pins < 0)
+        if (c->pins < 0 && weir_pins_find(c->pins_path, sizeof(c->pins_path), &why) == 0)
                 c->pins = weir_pins_open(c->pins_path, sizeof(c->pins_path), &why);
         if (c->pins < 0) {
                 weir_log(options->verbose ? WEIR_LOG_WARNING : WEIR_LOG_DEBUG, "nothing is pinned: %s", why.text);
@@ -240,12 +273,16 @@ int weir_cgroup_complete(struct weir_capture *c, const struct weir_capture_optio
                 r = put_in_force(c, options->policy, err);
         if (r == 0)
                 r = weir_gates_attach(c->gates, c->group, err);
+        if (r == 0 && c->hold >= 0)
+                r = weir_gates_hold(c->gates, c->hold, err);
         if (r == 0)
                 r = pin(c, options, err);
         if (r == 0)
                 r = open_ring(c, err);
-        if (r == 0)
+        if (r == 0) {
                 tell(c, options);
+                weir_gates_release(c->gates);
+        }
         return r;
 }
 
@@ -261,13 +298,22 @@ static int start_command(struct weir_capture *c, const struct weir_capture_optio
 {
         struct completion completion = { .capture = c, .options = options };
         struct weir_become become;
-        const struct weir_place place = {
+        struct weir_place place = {
                 .cgroup = c->group, .become = &become, .complete = complete, .context = &completion
         };
         int r;
 
         r = weir_become_find(options->user, &become, err);
-        return r < 0 ? r : weir_sealed_start_in(options, &place, &c->box, err);
+        /* Before the sandbox is born with it: some of what is hidden there lies in the home of whom it becomes. */
+        if (r == 0)
+                r = weir_become_environment(&become, err);
+        if (r < 0)
+                return r;
+        c->hold = place.hold = weir_pins_aside();
+        if (c->hold < 0)
+                return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot mount a BPF file system beside the command: %s",
+                                    strerror(-c->hold));
+        return weir_sealed_start_in(options, &place, &c->box, err);
 }
 
 static int cgroup_start(const struct weir_capture_options *options, struct weir_capture **ret_capture,
@@ -454,6 +500,7 @@ static void translate(struct weir_capture *c, struct weir_capture_event *ret)
                 .bytes_sent = e->sent,
                 .bytes_received = e->received,
                 .duration_ns = e->duration,
+                .again_ns = e->kind == WEIR_BPF_ENDED ? WEIR_BPF_ENDED_NS : WEIR_BPF_DENIED_NS,
         };
         memcpy(ret->command, e->command, sizeof(ret->command));
         ret->command[sizeof(ret->command) - 1] = '\0';

@@ -10,9 +10,12 @@
 #include "capture/capture.h"
 #include "capture/cgroup_doors.h"
 #include "capture/cgroup_place.h"
+#include "capture/cgroup_policy.h"
 
 struct ring_buffer;
 struct weir_gates;
+
+#define CHANGES 16
 
 struct weir_capture {
         struct weir_cgroup_root root;
@@ -27,6 +30,8 @@ struct weir_capture {
         size_t n_published;
         bool audit, made_group, stopped;
         uint64_t generation;
+        struct weir_cgroup_switch changes[CHANGES]; /* the last ones, of which the kernel may not be through with all */
+        size_t next_change;
         int diag;
         struct ring_buffer *ring;
         struct weir_bpf_event event; /* the last one read */
@@ -35,6 +40,7 @@ struct weir_capture {
         char cgroup[512]; /* of the last event */
         uint64_t cgroup_id;
         struct weir_capture *box; /* of the sealed capture: driven by its operations alone; NULL: attached */
+        int hold;                 /* where the links are pinned as long as the sandbox lives; -1: nowhere */
         int watch;                /* of an attached cgroup: inotify on its events; -1 without */
         bool end_told;
 };

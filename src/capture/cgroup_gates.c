@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -43,8 +44,12 @@
 #define FOLDER_MAX (PATH_MAX - 300)
 #define GENERATION_CELL 0
 
+/* What is driven once the gates stand. */
+enum { LIVE, SOCKETS, EVENTS, ORIGINALS, COUNTS, KEPT };
+
 struct weir_gates {
-        struct weir_bpf *skeleton;
+        struct weir_bpf *skeleton; /* NULL once released */
+        int maps[KEPT];
         int links[PROGRAMS_MAX]; /* in the order of the object's programs; -1: not attached */
 };
 
@@ -102,6 +107,8 @@ static struct weir_gates *gates_new(void)
 
         for (size_t i = 0; gates && i < PROGRAMS_MAX; i++)
                 gates->links[i] = -1;
+        for (size_t i = 0; gates && i < KEPT; i++)
+                gates->maps[i] = -1;
         return gates;
 }
 
@@ -111,6 +118,8 @@ void weir_gates_free(struct weir_gates *gates)
                 return;
         for (size_t i = 0; i < PROGRAMS_MAX; i++)
                 weir_close_cleanup(&gates->links[i]);
+        for (size_t i = 0; i < KEPT; i++)
+                weir_close_cleanup(&gates->maps[i]);
         weir_bpf__destroy(gates->skeleton);
         free(gates);
 }
@@ -126,7 +135,28 @@ static int open_skeleton(struct weir_gates *gates, struct weir_err *err)
 
 static int load_skeleton(struct weir_gates *gates, struct weir_err *err)
 {
-        return weir_bpf__load(gates->skeleton) < 0 ? refused(errno, err) : 0;
+        const struct bpf_map *maps[KEPT];
+
+        if (weir_bpf__load(gates->skeleton) < 0)
+                return refused(errno, err);
+        maps[LIVE] = gates->skeleton->maps.live;
+        maps[SOCKETS] = gates->skeleton->maps.sockets;
+        maps[EVENTS] = gates->skeleton->maps.events;
+        maps[ORIGINALS] = gates->skeleton->maps.originals;
+        maps[COUNTS] = gates->skeleton->maps.counts;
+        for (size_t i = 0; i < KEPT; i++) {
+                gates->maps[i] = fcntl(bpf_map__fd(maps[i]), F_DUPFD_CLOEXEC, 3);
+                if (gates->maps[i] < 0)
+                        return weir_err_set(err, -errno, "cannot hold a map: %s", strerror(errno));
+        }
+        return 0;
+}
+
+void weir_gates_release(struct weir_gates *gates)
+{
+        weir_bpf__destroy(gates->skeleton);
+        gates->skeleton = NULL;
+        (void)malloc_trim(0);
 }
 
 int weir_gates_load(struct weir_gates **ret_gates, struct weir_err *err)
@@ -417,6 +447,22 @@ int weir_gates_pin(struct weir_gates *gates, int pins, const char *pins_path, co
         return 0;
 }
 
+int weir_gates_hold(const struct weir_gates *gates, int mount, struct weir_err *err)
+{
+        char folder[40];
+        int r = 0;
+
+        (void)snprintf(folder, sizeof(folder), "/proc/self/fd/%d", mount);
+        for (size_t i = 0; i < PROGRAMS_MAX && r == 0; i++) {
+                char name[16];
+
+                (void)snprintf(name, sizeof(name), "link%zu", i);
+                if (gates->links[i] >= 0)
+                        r = pin_one(gates->links[i], folder, name);
+        }
+        return r < 0 ? weir_err_set(err, r, "cannot pin the gates beside the command: %s", strerror(-r)) : 0;
+}
+
 void weir_gates_unpin(int pins, const char *name)
 {
         int fd = openat(pins, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -487,27 +533,34 @@ size_t weir_gates_sweep(int pins, int cgroup_root)
 
 int weir_gates_live(const struct weir_gates *gates)
 {
-        return bpf_map__fd(gates->skeleton->maps.live);
+        return gates->maps[LIVE];
 }
 
 int weir_gates_sockets(const struct weir_gates *gates)
 {
-        return bpf_map__fd(gates->skeleton->maps.sockets);
+        return gates->maps[SOCKETS];
 }
 
 int weir_gates_events(const struct weir_gates *gates)
 {
-        return bpf_map__fd(gates->skeleton->maps.events);
+        return gates->maps[EVENTS];
 }
 
 int weir_gates_originals(const struct weir_gates *gates)
 {
-        return bpf_map__fd(gates->skeleton->maps.originals);
+        return gates->maps[ORIGINALS];
 }
 
 int weir_gates_counts(const struct weir_gates *gates)
 {
-        return bpf_map__fd(gates->skeleton->maps.counts);
+        return gates->maps[COUNTS];
+}
+
+int weir_gates_program(const struct weir_gates *gates, const char *name)
+{
+        const struct bpf_program *program = bpf_object__find_program_by_name(gates->skeleton->obj, name);
+
+        return program ? bpf_program__fd(program) : -ENOENT;
 }
 
 uint64_t weir_gates_generation(const struct weir_gates *gates)

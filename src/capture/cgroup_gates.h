@@ -31,9 +31,13 @@ WEIR_MUST int weir_gates_busy(const char *pins_path, const char *name, struct we
 
 /* Attaches every program to the cgroup: a link that was adopted is updated in place, without a moment between. */
 WEIR_MUST int weir_gates_attach(struct weir_gates *gates, int cgroup, struct weir_err *err);
+/* Gives back the memory of loading. After it gates can be driven and freed, not attached or pinned. */
+void weir_gates_release(struct weir_gates *gates);
 /* Pins links and maps below @pins as @name. Only then do they outlive this process. */
 WEIR_MUST int weir_gates_pin(struct weir_gates *gates, int pins, const char *pins_path, const char *name,
                              uint64_t cgroup, const char *version, struct weir_err *err);
+/* Pins the links alone, in the BPF file system that @mount names. */
+WEIR_MUST int weir_gates_hold(const struct weir_gates *gates, int mount, struct weir_err *err);
 /* Removes the pins; the gates themselves end with their last descriptor. */
 void weir_gates_unpin(int pins, const char *name);
 /* Detaches what is pinned as @name, and removes the pins. 0; -ENOENT */
@@ -47,6 +51,8 @@ int weir_gates_sockets(const struct weir_gates *gates);
 int weir_gates_events(const struct weir_gates *gates);
 int weir_gates_originals(const struct weir_gates *gates);
 int weir_gates_counts(const struct weir_gates *gates);
+/* A program by its name, for tests that run it on packets of their own; -ENOENT. */
+int weir_gates_program(const struct weir_gates *gates, const char *name);
 /* The generation of the policy in force, 0 if none: what an adopted map holds. */
 uint64_t weir_gates_generation(const struct weir_gates *gates);
 /* How many programs of others are in force on the cgroup for Weir's hooks, from above or beside. */

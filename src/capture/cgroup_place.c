@@ -73,14 +73,29 @@ static int find_mount(const char *type, char *ret, size_t n)
 }
 
 /* Mounted for this descriptor alone: nothing appears anywhere, and the end of the descriptor is its end. */
-static int mount_aside(const char *type)
+static int mount_detached(const char *type)
 {
-        weir_auto_close int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), mounted = -1;
+        weir_auto_close int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC);
         int fd;
 
         if (context < 0 || syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
                 return -errno;
-        mounted = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
+        fd = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0);
+        return fd < 0 ? -errno : fd;
+}
+
+int weir_pins_aside(void)
+{
+        return mount_detached("bpf");
+}
+
+static int mount_aside(const char *type)
+{
+        weir_auto_close int mounted = mount_detached(type);
+        int fd;
+
+        if (mounted < 0)
+                return mounted;
         /* That names the place and opens nothing (O_PATH). */
         fd = mounted < 0 ? -1 : openat(mounted, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         return fd < 0 ? -errno : fd;
@@ -258,6 +273,20 @@ static int pins_parent(char *ret_path, size_t n, struct weir_err *err)
                                     "bpf " PINS_PARENT ", or name another mount of it in WEIR_BPFFS",
                                     strerror(-fd));
         return fd;
+}
+
+int weir_pins_find(char *ret_path, size_t n, struct weir_err *err)
+{
+        const char *named = getenv("WEIR_BPFFS");
+        const char *path = named && named[0] ? named : PINS_PARENT;
+        weir_auto_close int fd = open_if(path, BPF_FS_MAGIC);
+
+        (void)snprintf(ret_path, n, "%s", path);
+        return fd >= 0 ? 0 :
+                         weir_err_set(
+                                 err, WEIR_EUNSUPPORTED,
+                                 "the BPF file system is not mounted at %s; Weir tries to, as root, when it attaches",
+                                 path);
 }
 
 int weir_pins_open(char *ret_path, size_t n, struct weir_err *err)

@@ -38,6 +38,10 @@ void weir_cgroup_kill(int fd);
 /* Removes @name below @above, with every group that was made inside it. 0; -EBUSY while a process is left */
 WEIR_MUST int weir_cgroup_remove(int above, const char *name);
 
+/* A BPF file system of its own that is mounted nowhere; a descriptor that only names it (O_PATH), or -errno. */
+WEIR_MUST int weir_pins_aside(void);
+/* Where the BPF file system is mounted; WEIR_EUNSUPPORTED with @err. Mounts nothing. */
+WEIR_MUST int weir_pins_find(char *ret_path, size_t n, struct weir_err *err);
 /* The folder for pins: $WEIR_BPFFS, else below /sys/fs/bpf, mounting that if nothing is there. Made if it is missing.
  * A descriptor; WEIR_EUNSUPPORTED with @err. @ret_path: at least 256 bytes. */
 WEIR_MUST int weir_pins_open(char *ret_path, size_t n, struct weir_err *err);

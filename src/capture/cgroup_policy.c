@@ -10,12 +10,15 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "bpf/shared.h"
 #include "policy/flat.h"
 
+/* How often it is looked whether a switch is in force. */
+#define LOOK_NS 20000
 /* A table must not be longer than what the programs' search halves to nothing. */
 #define CELLS_MAX (1U << WEIR_BPF_STEPS)
 
@@ -199,4 +202,54 @@ int weir_cgroup_policy_switch(int live, int map, struct weir_err *err)
         if (bpf_map_update_elem(live, &slot, &map, BPF_ANY) < 0)
                 return weir_err_set(err, -errno, "the kernel did not take the policy: %s", strerror(errno));
         return 0;
+}
+
+static void *run_switch(void *context)
+{
+        struct weir_cgroup_switch *s = context;
+        uint32_t slot = 0;
+
+        s->error = bpf_map_update_elem(s->live, &slot, &s->map, BPF_ANY) < 0 ? errno : 0;
+        atomic_store(&s->ended, true);
+        return NULL;
+}
+
+static uint32_t number_of(int map)
+{
+        struct bpf_map_info info = { 0 };
+        uint32_t size = sizeof(info);
+
+        return bpf_obj_get_info_by_fd(map, &info, &size) < 0 ? 0 : info.id;
+}
+
+void weir_cgroup_policy_switch_wait(struct weir_cgroup_switch *s)
+{
+        if (!s->running)
+                return;
+        (void)pthread_join(s->thread, NULL);
+        s->running = false;
+        (void)close(s->map);
+}
+
+int weir_cgroup_policy_switch_soon(struct weir_cgroup_switch *s, int live, int map, struct weir_err *err)
+{
+        uint32_t wanted = number_of(map), found = 0, slot = 0;
+        const struct timespec moment = { .tv_nsec = LOOK_NS };
+
+        weir_cgroup_policy_switch_wait(s);
+        *s = (struct weir_cgroup_switch){ .live = live, .map = map };
+        s->running = wanted != 0 && pthread_create(&s->thread, NULL, run_switch, s) == 0;
+        if (!s->running) {
+                int r = weir_cgroup_policy_switch(live, map, err);
+
+                (void)close(map);
+                return r;
+        }
+        while (!atomic_load(&s->ended)) {
+                if (bpf_map_lookup_elem(live, &slot, &found) == 0 && found == wanted)
+                        return 0;
+                (void)nanosleep(&moment, NULL);
+        }
+        return s->error ? weir_err_set(err, -s->error, "the kernel did not take the policy: %s", strerror(s->error)) :
+                          0;
 }

@@ -18,12 +18,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/mount.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -174,9 +176,11 @@ static void undo_escapes(char *text)
 }
 
 /* Every mount of a file system by which the kernel is told what to do, wherever it is. */
-static int hold_mounts(struct weir_err *err)
+static int hold_mounts(bool kernel, struct weir_err *err)
 {
+        /* The first three of these in any case. */
         static const char *const held[] = { "cgroup", "cgroup2", "bpf", "sysfs", "debugfs", "tracefs", "securityfs" };
+        const size_t n_held = kernel ? WEIR_ARRAY_SIZE(held) : 3;
         weir_auto_free char *text = NULL;
         char *rest, *line;
         size_t n;
@@ -191,7 +195,7 @@ static int hold_mounts(struct weir_err *err)
                 if (!dash || sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || sscanf(dash + 3, "%31s", type) != 1)
                         continue;
                 undo_escapes(point);
-                for (size_t i = 0; i < WEIR_ARRAY_SIZE(held); i++)
+                for (size_t i = 0; i < n_held; i++)
                         /* One that another is mounted over cannot be reached by anybody. */
                         if (weir_streq(type, held[i]) && make_read_only(point) < 0 && errno != EINVAL &&
                             errno != ENOENT)
@@ -214,7 +218,15 @@ static int hold_kernel(struct weir_err *err)
                 if (bind_over_itself(held[i]) < 0 || make_read_only(held[i]) < 0)
                         return fail(err, "hold", held[i]);
         }
-        return hold_mounts(err);
+        return 0;
+}
+
+/* Below /proc, over which the sandbox's own is mounted next: there is no path to it. */
+static int hide(int mount, struct weir_err *err)
+{
+        if (syscall(SYS_move_mount, mount, "", AT_FDCWD, "/proc", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+                return fail(err, "hold the gates below", "/proc");
+        return 0;
 }
 
 int weir_mounts_setup(const struct weir_mounts *mounts, struct weir_err *err)
@@ -225,12 +237,19 @@ int weir_mounts_setup(const struct weir_mounts *mounts, struct weir_err *err)
         /* Nothing that is mounted here reaches the host, and nothing that the host mounts later comes in. */
         if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
                 return fail(err, "detach the mounts below", "/");
+        /* By the host's /proc, and before anything is mounted there: what is held is found by its path. */
+        r = mounts->hold_groups ? hold_mounts(mounts->hold_kernel, err) : 0;
+        if (r < 0)
+                return r;
         if (mounts->own_pids) {
-                r = mount_proc(err);
+                r = mounts->hold >= 0 ? hide(mounts->hold, err) : 0;
+                if (r == 0)
+                        r = mount_proc(err);
                 if (r < 0)
                         return r;
         }
-        r = mounts->hold_kernel ? hold_kernel(err) : 0;
+        if (mounts->hold_kernel)
+                r = hold_kernel(err);
         if (r == 0)
                 r = protect_all(mounts->protect, err);
         if (r == 0)

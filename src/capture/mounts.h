@@ -13,7 +13,9 @@ struct weir_mounts {
         const char *const *protect;    /* NULL-terminated */
         const char *const *unix_paths; /* NULL-terminated */
         bool own_pids;                 /* mount a /proc of the new PID namespace */
-        bool hold_kernel;              /* as root of the host: settings of the kernel and cgroups cannot be written */
+        int hold;                      /* a mount that is put where nothing shows it, and lives with the sandbox; -1 */
+        bool hold_groups;              /* control groups and pins cannot be written */
+        bool hold_kernel;              /* as root of the host: nor can settings of the kernel */
 };
 
 /**

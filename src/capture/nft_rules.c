@@ -154,16 +154,18 @@ char *weir_nft_ruleset(const struct weir_nft_ports *ports, enum weir_nft_way way
 
 /* The system's folders alone: a folder in the caller's PATH is often the caller's own, and a workload that had put an
  * nft there would have the next run start it before its boundary stands. */
+const char *const weir_nft_places[] = {
+        "/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft", "/run/current-system/sw/bin/nft", NULL
+};
+
 static void exec_nft(bool is_json)
 {
-        static const char *const places[] = { "/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft",
-                                              "/run/current-system/sw/bin/nft" };
         char name[] = "nft", json[] = "-j", file[] = "-f", input[] = "-", locale[] = "LC_ALL=C";
         char *const argv[] = { name, file, input, is_json ? json : NULL, NULL };
         char *const environment[] = { locale, NULL };
 
-        for (size_t i = 0; i < WEIR_ARRAY_SIZE(places); i++)
-                (void)execve(places[i], argv, environment);
+        for (size_t i = 0; weir_nft_places[i]; i++)
+                (void)execve(weir_nft_places[i], argv, environment);
 }
 
 static void run_nft(int input, int errors, bool is_json) __attribute__((noreturn));

@@ -18,6 +18,8 @@ struct weir_nft_ports {
 
 /* How TCP comes to Weir's listeners: with its destination kept (their sockets are IP_TRANSPARENT), or rewritten. */
 enum weir_nft_way { WEIR_NFT_TPROXY, WEIR_NFT_REDIRECT, WEIR_NFT_WAY_COUNT };
+/* Where nft is looked for; NULL-terminated. */
+extern const char *const weir_nft_places[];
 
 /* The ruleset as a heap string, NULL without memory. */
 char *weir_nft_ruleset(const struct weir_nft_ports *ports, enum weir_nft_way way);

@@ -104,7 +104,9 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
         const struct weir_mounts mounts = { .protect = s->options->protect,
                                             .unix_paths = s->options->unix_paths,
                                             .own_pids = s->own_pids,
-                                            .hold_kernel = s->place != NULL };
+                                            .hold = s->place ? s->place->hold : -1,
+                                            .hold_groups = s->place != NULL,
+                                            .hold_kernel = s->place && s->place->become->uid == 0 };
         /* Port 53 of every address, all of which are local: no rule has to bring queries to the resolver. */
         struct weir_nft_ports ports = { .dns_udp = 53, .dns_tcp = 53 };
         bool ipv6 = weir_have_ipv6(), laid = false;

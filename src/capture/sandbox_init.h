@@ -13,6 +13,9 @@ struct weir_strv;
 /* A sandbox whose network is the host's: the boundary stands on its cgroup. */
 struct weir_place {
         int cgroup;
+        /* A BPF file system mounted nowhere yet: the sandbox mounts it where nobody can see it, so that what is pinned
+         * in it stays as long as anything lives in there. -1: none. */
+        int hold;
         const struct weir_become *become;
         /* Completes the boundary while the sandbox is being built; before it is well, nothing of the command runs. */
         int (*complete)(void *context, struct weir_err *err);

@@ -42,6 +42,7 @@ int weir_istioctl_context_create(const char *name, const char *server);
 int cmd_run(int argc, char **argv);
 int cmd_attach(int argc, char **argv);
 int cmd_detach(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_replace(int argc, char **argv);
 int cmd_apply(int argc, char **argv);
@@ -60,6 +61,7 @@ int cmd_completion(int argc, char **argv);
 /* The tables stand beside the functions that use them. */
 extern const struct weir_option weir_run_option_table[];
 extern const struct weir_option weir_attach_option_table[];
+extern const struct weir_option weir_doctor_option_table[];
 extern const struct weir_option weir_write_option_table[]; /* create, replace, apply */
 extern const struct weir_option weir_get_option_table[];
 extern const struct weir_option weir_delete_option_table[];

@@ -41,6 +41,8 @@ const struct weir_command weir_commands[] = {
         { "attach", cmd_attach, "CGROUP", "Govern a cgroup that is there already: a service, a container",
           weir_attach_option_table, NULL },
         { "detach", cmd_detach, "CGROUP", "Take off what attach left in force", weir_no_option_table, NULL },
+        { "doctor", cmd_doctor, "", "Say what this machine can do, and prove that nothing gets out",
+          weir_doctor_option_table, NULL },
         { "version", cmd_version, "", "Print the version", weir_no_option_table, NULL },
         { "completion", cmd_completion, "bash|zsh", "Print a completion script for a shell", weir_no_option_table,
           "bash|zsh" },

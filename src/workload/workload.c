@@ -60,6 +60,7 @@ struct weir_workload {
         struct weir_policy *policy;
         struct weir_sink *sink;
         struct weir_timer *flush, *again;
+        uint64_t again_at, again_ns; /* of looking for events */
         uint64_t generation, flow_id;
         int rejected_fd, events_fd;
         void (*notice)(void *context, bool problem, const char *text);
@@ -322,6 +323,8 @@ static void record_event(struct weir_workload *w, const struct weir_capture_even
                 .audit = event->audit,
         };
 
+        if (event->again_ns && event->again_ns < w->again_ns)
+                w->again_ns = event->again_ns;
         if (event->protocol == WEIR_IP_OTHER) {
                 (void)snprintf(number, sizeof(number), "%u", event->ip_protocol);
                 record.protocol = number;
@@ -364,13 +367,19 @@ static bool drain_events(struct weir_workload *w, unsigned most)
         return any;
 }
 
-/* The kernel wakes nobody for the end of a flow that comes soon after another's: one more look finds it. */
+/* The kernel wakes nobody for an event that comes soon after another: one more look finds it. */
 static void look_again(void *context)
 {
         struct weir_workload *w = context;
+        uint64_t now = weir_loop_now(w->loop);
 
-        if (drain_events(w, EVENTS_PER_TURN))
-                weir_timer_set(w->again, weir_loop_now(w->loop) + WEIR_EVENTS_AGAIN_NS);
+        w->again_ns = WEIR_EVENTS_AGAIN_NS;
+        if (!drain_events(w, EVENTS_PER_TURN))
+                return;
+        /* An earlier look that is due stays so. */
+        if (w->again_at <= now || now + w->again_ns < w->again_at)
+                w->again_at = now + w->again_ns;
+        weir_timer_set(w->again, w->again_at);
 }
 
 static void on_events(void *context, uint64_t id, uint32_t events)

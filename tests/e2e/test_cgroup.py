@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import time
 
@@ -385,7 +386,7 @@ PROBES = {
     "ping": ("s = socket.socket(2, 2, 1); s.sendto(b'\\x08' + bytes(7), (host, 0))", "socket", False),
     "ip options": ("s = socket.socket(); s.setsockopt(0, 4, b'\\x07\\x07\\x04' + bytes(5)); s.settimeout(1); s.connect((host, 8443))",
                    "socket connect packet", False),
-    "allowed": ("s = socket.socket(); s.connect((host, 8443))", "socket connect packet", True),
+    "allowed": ("s = socket.socket(); s.connect((host, 8443))", "socket connect", True),
     "packet socket": ("s = socket.socket(17, 2, 0x800); s.sendto(datagram(), ('up0', 0x800, 0, 0, mac))", "", True),
     "a socket from before": ("s = early; s.sendto(b'x', (host, 123))", "", True),
 }
@@ -682,3 +683,171 @@ class CgroupAttach(CgroupCase):
         done = self.lab.run(self.root([self.lab.binary, "attach", self.name]), as_root=True,
                             preexec_fn=lambda: (self.unit / "cgroup.procs").write_text(str(os.getpid())))
         self.assertIn("Weir itself runs in the cgroup", done.stderr)
+
+
+class CgroupTrouble(CgroupCase):
+    """Machines that will not let Weir, and others on the same cgroup: one line that says what and how, or it holds anyway."""
+
+    def refused(self, *wrap, argv=("run", "--capture", "cgroup", "--", "true"), status=125, env=()):
+        done = self.lab.run([*wrap, *self.root([self.lab.binary, *argv], env)], as_root=True, preexec_fn=self.enter)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        error = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        self.assertEqual(len(error), 1, done.stderr)
+        self.assertEqual(list(self.group.glob("weir-run-*")), [])
+        return error[0]
+
+    def test_not_root(self):
+        done = self.lab.weir(["run", "--capture", "cgroup", "--", "true"])
+        self.assertEqual(done.returncode, 125)
+        self.assertRegex(done.stderr, "(?m)^Error: .*(root|CAP_)")
+
+    def test_bpf_is_refused(self):
+        """By a seccomp profile, as a container has it."""
+        script = ("import ctypes, os, struct, sys\n"
+                  "code = b''.join(struct.pack('HBBI', *row) for row in ((0x20, 0, 0, 0), (0x15, 0, 1, 321), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)))\n"
+                  "text = ctypes.create_string_buffer(code)\n"
+                  "program = struct.pack('HxxxxxxP', 4, ctypes.addressof(text))\n"
+                  "libc = ctypes.CDLL(None, use_errno=True)\n"
+                  "assert libc.prctl(22, 2, program) == 0, ctypes.get_errno()\n"
+                  "os.execvp(sys.argv[1], sys.argv[1:])")
+        self.assertRegex(self.refused("python3", "-c", script), r"bpf\(2\) is refused: .*CAP_BPF.*seccomp.*--capture sealed")
+
+    def test_no_cgroup_of_version_two(self):
+        """None is mounted here, and without CAP_SYS_ADMIN none can be."""
+        said = self.refused("setpriv", "--bounding-set", "-sys_admin", "sh", "-c", 'exec "$@"', "sh")
+        self.assertRegex(said, r"no cgroup v2 .*CONFIG_CGROUP.*--capture sealed")
+
+    def test_no_place_for_pins(self):
+        said = self.refused(argv=("attach", str(self.group.relative_to(CGROUPS[0]) / "x")), status=1, env={"WEIR_BPFFS": "/nowhere"})
+        self.assertRegex(said, "there is no cgroup")
+        (self.group / "x").mkdir()
+        said = self.refused(argv=("attach", str(self.group.relative_to(CGROUPS[0]) / "x")), status=1, env={"WEIR_BPFFS": "/nowhere"})
+        self.assertIn("WEIR_BPFFS: /nowhere is no mount of the BPF file system", said)
+        (self.group / "x").rmdir()
+        done = self.weir_run("true", options=["-v"], env={"WEIR_BPFFS": "/nowhere"})
+        self.assertIn("nothing is pinned", done.stderr)
+
+    def test_no_memory_may_be_locked(self):
+        """Maps of this kernel do not count against the limit; those of an old one do, and then it is raised."""
+        done = self.lab.run(["prlimit", "--memlock=0:0", *self.root([self.lab.binary, "run", "--capture", "cgroup", "--", "true"])], as_root=True,
+                            preexec_fn=self.enter)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_a_group_that_cannot_be_made(self):
+        (self.group / "cgroup.max.descendants").write_text("0")
+        said = self.refused()
+        (self.group / "cgroup.max.descendants").write_text("max")
+        self.assertIn("cannot make the cgroup", said)
+
+    def foreign(self, name, program, *flags):
+        """A program of somebody else's on the group above Weir's."""
+        self.need("bpftool")
+        folder = self.pins / name
+        subprocess.run(["bpftool", "prog", "loadall", self.objects, folder], check=True, capture_output=True)
+        subprocess.run(["bpftool", "cgroup", "attach", self.group, program, "pinned", folder / f"weir_{program}", *flags], check=True)
+        self.addCleanup(lambda: subprocess.run(["bpftool", "cgroup", "detach", self.group, program, "pinned", folder / f"weir_{program}"], check=False))
+
+    @property
+    def objects(self):
+        from lab import build_folder
+        return build_folder() / "src/bpf/weir.linked.o"
+
+    def test_programs_of_others_stay_in_force_and_are_told(self):
+        """Here one that knows no policy and so denies every name's and packet's way: connect4 of another Weir."""
+        self.allow(WIKIPEDIA4 + "/32")
+        self.reaches_wikipedia()
+        self.foreign("beside", "getpeername4", "multi")
+        done = self.weir_run(*CODE, f"https://{WIKIPEDIA4}", options=["-v"])
+        self.assertEqual(done.stdout, "200")
+        self.assertRegex(done.stderr, r"weir: 1 programs? of others .* each must allow")
+        self.foreign("strict", "connect4", "multi")
+        done = self.any_run(*CODE, f"https://{WIKIPEDIA4}")
+        self.assertEqual(done.stdout, "000", "both must say yes")
+
+    def test_a_program_that_allows_none_beside_it(self):
+        self.foreign("alone", "connect4")
+        said = self.refused()
+        self.assertRegex(said, r"cannot attach weir_connect4: a program that allows no others beside it")
+
+    def test_stopped_it_holds_and_continued_it_goes_on(self):
+        """SIGSTOP under load: what is allowed goes on, the rest stays denied, names wait; then all is as before."""
+        self.allow(WIKIPEDIA4 + "/32", port=ECHO_PORT)
+        script = SERVICE.replace('os.write(int(sys.argv[1]), b"0")\n', "")
+        run = self.start("python3", "-c", script, "", "", "", options=["-q"])
+        self.assertEqual(run.stdout.readline(), "up\n")
+
+        def ask(host):
+            run.stdin.write(f"{host} {ECHO_PORT}\n")
+            run.stdin.flush()
+            return run.stdout.readline().strip()
+
+        self.assertEqual(ask(WIKIPEDIA4), "answered")
+        run.send_signal(signal.SIGSTOP)
+        for _ in range(300):
+            self.assertEqual(ask(OTHER4), "PermissionError")
+        self.assertEqual(ask(WIKIPEDIA4), "answered")
+        self.allow(OTHER4 + "/32", port=ECHO_PORT, name="later")
+        self.assertEqual(ask(OTHER4), "PermissionError")
+        run.send_signal(signal.SIGCONT)
+        self.assertTrue(wait_until(lambda: ask(OTHER4) == "answered", 10))
+        run.stdin.close()
+        run.wait(20)
+
+    def test_killed_the_command_goes_with_it_and_what_is_left_is_swept(self):
+        self.allow(WIKIPEDIA4 + "/32", port=ECHO_PORT)
+        run = self.start("sh", "-c", "setsid sleep 1000 & echo up; wait")
+        self.assertEqual(run.stdout.readline(), "up\n")
+        governed, = self.group.glob("weir-run-*")
+        run.kill()
+        run.wait(20)
+        self.assertTrue(wait_until(lambda: not (governed / "cgroup.procs").read_text(), 10), "something outlived it")
+        self.assertTrue(list((self.pins / "weir").glob("*/weir_egress")), "the gates went before the processes")
+        self.assertEqual(self.weir_run("true").returncode, 0)
+        self.assertTrue(wait_until(lambda: not governed.exists(), 5), "the group was left")
+        self.assertEqual(list((self.pins / "weir").iterdir()), [])
+
+    def test_killed_nothing_leaves_while_the_command_dies(self):
+        """There is no place for pins here, so the gates live by the sandbox alone, and longer than all in it."""
+        hammers = "for i in 1 2 3 4; do python3 -c '" + HAMMER.replace('os.write(int(sys.argv[1]), b"0")\n', "") + f"' 0 {DENIED4} & done; wait"
+        for _ in range(5):
+            run = self.lab.start(self.root([self.lab.binary, "run", "-q", "--capture", "cgroup", "--user", str(UID), "--", "sh", "-c", hammers],
+                                           {"WEIR_BPFFS": ""}), as_root=True, preexec_fn=self.enter)
+            self.assertEqual(run.stdout.readline(), "up\n")
+            run.kill()
+            run.wait(20)
+            self.assertTrue(wait_until(lambda: not self.living(), 10))
+        self.assertEqual(self.lab.canary() - self.canary_before, 0)
+
+    def living(self):
+        return [pid for path in self.group.glob("weir-run-*") for pid in (path / "cgroup.procs").read_text().split()]
+
+    def test_the_gates_beside_the_command_cannot_be_reached(self):
+        script = ("grep ' bpf ' /proc/self/mountinfo; umount /proc 2>/dev/null && echo umounted; ls / /proc/weir_egress /proc/link0 2>/dev/null | grep link;"
+                  "unshare -Ur sh -c 'umount -l /proc && ls /proc' 2>/dev/null; echo end")
+        for user in (None, UID):
+            done = self.weir_run("sh", "-c", script, user=user, options=["-q"], env={"WEIR_BPFFS": ""})
+            lines = [line for line in done.stdout.splitlines() if " - bpf " not in line]
+            self.assertEqual(lines, ["end"], done.stdout)
+
+    def test_an_ordinary_command_has_namespaces_and_a_proc_of_its_own(self):
+        script = "echo 100 >/proc/self/oom_score_adj && unshare -Urpf --mount-proc sh -c 'echo $$ $(id -u)'"
+        self.assertEqual(self.weir_run("sh", "-c", script).stdout, "1 0\n")
+
+    def test_what_the_command_is(self):
+        """Root without --user keeps what services need, and nothing that leads past the gates; --user keeps nothing."""
+        script = "grep -E 'Cap(Eff|Bnd|Amb)|NoNewPrivs|Seccomp:' /proc/self/status; id -u; cat /proc/self/cgroup"
+        done = self.weir_run("sh", "-c", script, user=None, options=["-q"])
+        self.assertEqual(set(re.findall(r"Cap(?:Eff|Bnd):\s(\S+)", done.stdout)), {"00000000a00004fb"}, done.stdout)
+        self.assertIn("NoNewPrivs:\t1", done.stdout)
+        done = self.weir_run("sh", "-c", script)
+        self.assertEqual(set(re.findall(r"Cap(?:Eff|Bnd|Amb):\s(\S+)", done.stdout)), {"0000000000000000"})
+        self.assertIn(f"\n{UID}\n", done.stdout)
+        self.assertIn("Seccomp:\t2", done.stdout)
+
+    def test_root_cannot_leave_its_cgroup_nor_reach_the_kernel(self):
+        script = ("for p in $(grep -E ' cgroup2? | bpf | sysfs ' /proc/self/mountinfo | cut -d' ' -f5); do (echo 0 >$p/cgroup.procs) 2>/dev/null && echo left $p; "
+                  "mkdir $p/x 2>/dev/null && echo made $p; done; (echo x >/proc/sys/kernel/core_pattern) 2>/dev/null && echo core; "
+                  "(echo 1 >/proc/sysrq-trigger) 2>/dev/null && echo sysrq; mount -t tmpfs x /mnt 2>/dev/null && echo mounted; "
+                  "unshare -UrC sh -c 'mkdir -p /tmp/cg$$; mount -t cgroup2 x /tmp/cg$$ 2>/dev/null && ls -d /tmp/cg$$/weir-* 2>/dev/null && echo sees'; echo end")
+        done = self.weir_run("sh", "-c", script, user=None, options=["-q"])
+        self.assertEqual(done.stdout, "end\n", done.stderr)

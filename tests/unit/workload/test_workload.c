@@ -137,7 +137,60 @@ static const struct weir_capture_ops fake = {
         .free = fake_free,
 };
 
+/* A capture that judges by itself: it takes policies, or says that it has no room, and tells events. */
+static int policy_result;
+static unsigned policies_taken;
+static struct weir_capture_event events[4];
+static size_t n_events;
+
+static int fake_set_policy(struct weir_capture *c, struct weir_policy *policy, struct weir_err *err)
+{
+        (void)c;
+        (void)policy;
+        if (policy_result < 0)
+                return weir_err_set(err, policy_result, "the kernel has no room for a policy of 7 entries");
+        policies_taken++;
+        return 0;
+}
+
+static int fake_no_fd(struct weir_capture *c)
+{
+        (void)c;
+        return -1;
+}
+
+static int fake_next_event(struct weir_capture *c, struct weir_capture_event *ret)
+{
+        char byte;
+
+        if (read(c->rejected[0], &byte, 1) != 1 || n_events == 0)
+                return 0;
+        *ret = events[--n_events];
+        return ret->lost ? -ENOBUFS : 1;
+}
+
+static void fake_stop(struct weir_capture *c)
+{
+        (void)c;
+}
+
+static const struct weir_capture_ops fake_kernel = {
+        .name = "fake kernel",
+        .start = fake_start,
+        .take_listeners = fake_listeners,
+        .take_dns_udp = fake_udp,
+        .take_dns_tcp = fake_tcp,
+        .rejected_fd = fake_no_fd,
+        .owner = fake_owner,
+        .set_policy = fake_set_policy,
+        .events_fd = fake_rejected_fd,
+        .next_event = fake_next_event,
+        .stop = fake_stop,
+        .free = fake_free,
+};
+
 struct bench {
+        const struct weir_capture_ops *capture;
         char folder[64], spec[80];
         struct weir_store *store;
         struct weir_loop *loop;
@@ -161,7 +214,7 @@ static void open_bench(struct bench *b)
         struct weir_sink_options sink = { .denials_fd = -1 };
         struct weir_err err = { 0 };
 
-        *b = (struct bench){ .folder = "/tmp/weir-test-XXXXXX" };
+        *b = (struct bench){ .capture = &fake, .folder = "/tmp/weir-test-XXXXXX" };
         assert_non_null(mkdtemp(b->folder));
         (void)snprintf(b->spec, sizeof(b->spec), "dir:%s", b->folder);
         assert_int_equal(weir_store_open(b->spec, true, &b->store, &err), 0);
@@ -176,7 +229,7 @@ static int start(struct bench *b, struct weir_err *err)
 {
         struct weir_workload_options options = {
                 .name = "test",
-                .capture = &fake,
+                .capture = b->capture,
                 .store = b->store,
                 .sink = b->sink,
                 .notice = on_notice,
@@ -333,6 +386,89 @@ static void a_start_that_fails_says_why_and_leaves_nothing(void **state)
         close_bench(&b);
 }
 
+static void a_policy_that_the_kernel_refuses_leaves_the_old_one(void **state)
+{
+        struct weir_err err = { 0 };
+        struct bench b;
+
+        (void)state;
+        open_bench(&b);
+        b.capture = &fake_kernel;
+        policies_taken = 0;
+        put(&b, "good", "198.35.26.96/27");
+        assert_int_equal(start(&b, &err), 0);
+        policy_result = WEIR_ELIMIT;
+        put(&b, "more", "203.0.113.0/24");
+        turn(&b);
+        assert_false(allows(&b, "203.0.113.1"));
+        assert_true(allows(&b, "198.35.26.96"));
+        assert_int_equal(b.problems, 1);
+        assert_non_null(strstr(b.text, "no room"));
+        assert_int_equal(policies_taken, 0);
+        policy_result = 0;
+        put(&b, "again", "192.0.2.0/24");
+        turn(&b);
+        assert_true(allows(&b, "203.0.113.1"));
+        assert_int_equal(policies_taken, 1);
+        assert_int_equal(b.recoveries, 1);
+        close_bench(&b);
+}
+
+static void what_the_kernel_tells_is_a_record(void **state)
+{
+        struct weir_capture_event ended = { .ended = true,
+                                            .protocol = WEIR_IP_TCP,
+                                            .has_destination = true,
+                                            .port = 443,
+                                            .dialled_port = 443,
+                                            .reason = WEIR_REASON_FINISHED,
+                                            .rule = 0,
+                                            .pid = 4711,
+                                            .command = "curl",
+                                            .cgroup = "/a",
+                                            .bytes_sent = 10,
+                                            .bytes_received = 20,
+                                            .generation = 1,
+                                            .again_ns = 1 };
+        struct weir_err err = { 0 };
+        char lines[8192] = "";
+        struct bench b;
+
+        (void)state;
+        open_bench(&b);
+        b.capture = &fake_kernel;
+        put(&b, "good", "198.35.26.96/27");
+        assert_int_equal(start(&b, &err), 0);
+        assert_int_equal(weir_addr_parse("198.35.26.97", &ended.destination), 0);
+        ended.dialled = ended.destination;
+        /* Told from the last to the first: lost ones, a denial, one by a rule, and one of a policy that is gone. */
+        events[3] = (struct weir_capture_event){ .lost = 3 };
+        events[2] = ended;
+        events[2].ended = false;
+        events[2].reason = WEIR_REASON_NO_RULE;
+        events[2].port = 80;
+        events[1] = ended;
+        events[0] = ended;
+        events[0].generation = 0;
+        assert_int_equal(weir_addr_parse("203.0.113.1", &events[0].destination), 0);
+        events[0].dialled = events[0].destination;
+        n_events = 4;
+        assert_int_equal(write(current->rejected[1], "xxxx", 4), 4);
+        turn(&b);
+        weir_sink_flush(b.sink);
+        assert_true(read(b.log[0], lines, sizeof(lines) - 1) > 0);
+        assert_non_null(
+                strstr(lines, "\"verdict\":\"deny\",\"reason\":\"no_rule\",\"rule\":null,\"nearest\":\"default/good"));
+        assert_non_null(strstr(lines, "\"verdict\":\"allow\",\"reason\":\"finished\",\"rule\":\"default/good\""));
+        assert_non_null(strstr(lines, "\"verdict\":\"deny\",\"reason\":\"policy_revoked\",\"rule\":null"));
+        assert_non_null(strstr(lines, "\"cgroup\":\"/a\""));
+        assert_non_null(strstr(lines, "\"bytes_sent\":10,\"bytes_received\":20"));
+        assert_int_equal(weir_sink_counters(b.sink)->events_lost, 3);
+        assert_int_equal(weir_sink_counters(b.sink)->denied, 1);
+        assert_int_equal(weir_sink_counters(b.sink)->closed, 2);
+        close_bench(&b);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -340,6 +476,8 @@ int main(void)
                 cmocka_unit_test(a_broken_file_keeps_the_last_good_policy),
                 cmocka_unit_test(what_the_boundary_rejected_is_a_record),
                 cmocka_unit_test(a_start_that_fails_says_why_and_leaves_nothing),
+                cmocka_unit_test(a_policy_that_the_kernel_refuses_leaves_the_old_one),
+                cmocka_unit_test(what_the_kernel_tells_is_a_record),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
