@@ -4,8 +4,9 @@
  *
  * Theory of operation
  *
- * A pidfd names one task for ever, so one that is kept either serves or says ESRCH, and is made anew: a number that the
- * kernel gave to another thread is never mistaken. Everything else that is kept of a thread (its fdinfo folder, its
+ * A pidfd names one task for ever, so one that is kept either serves or says ESRCH, and is made anew; when it is made,
+ * the call that named the thread must still be waiting: a number that the kernel gave to another thread is never
+ * mistaken. Everything else that is kept of a thread (its fdinfo folder, its
  * command's name) was opened beside its pidfd and goes with it. An open /proc/TID/fdinfo/N reads anew at offset 0 each
  * time, which is worth keeping: opening it costs more than everything else that is asked about a descriptor.
  *
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -87,6 +89,9 @@ static void open_task(struct weir_handoff *h, pid_t tid, struct weir_task *task)
                         task->pidfd = (int)syscall(SYS_pidfd_open, task->tgid, 0);
         }
         task->pidfd = weir_handoff_keep(h, task->pidfd);
+        /* The number was read from a call. If that is over, it may be another process's by now, even one outside. */
+        if (ioctl(h->notify, SECCOMP_IOCTL_NOTIF_ID_VALID, &h->call->id) < 0)
+                weir_close_cleanup(&task->pidfd);
         (void)snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)tid);
         task->fdinfo = weir_handoff_keep(h, open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         if (task->pidfd < 0 || task->fdinfo < 0)
