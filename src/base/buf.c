@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The growing buffer, escaped text, and JSON. */
 #include "base/buf.h"
+#include "base/gate.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -99,7 +100,7 @@ void weir_buf_escape(struct weir_buf *buf, const char *bytes, size_t n)
 
                 if (c == '\\')
                         weir_buf_puts(buf, "\\\\");
-                else if (c >= 0x20 && c < 0x7f)
+                else if ((c >= 0x20 && c < 0x7f) || !WEIR_GATE(ESCAPES))
                         weir_buf_putc(buf, (char)c);
                 else
                         weir_buf_printf(buf, "\\x%02x", c);

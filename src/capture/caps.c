@@ -6,9 +6,12 @@
 #include <sys/prctl.h>
 
 #include "base/err.h"
+#include "base/gate.h"
 
 int weir_caps_drop_all(struct weir_err *err)
 {
+        if (!WEIR_GATE(CAPABILITIES))
+                return 0;
         capng_clear(CAPNG_SELECT_ALL);
         /* The bounding set and the securebits need CAP_SETPCAP, so they go first. */
         if (capng_apply(CAPNG_SELECT_BOUNDS) != 0 || capng_lock() != 0 || capng_apply(CAPNG_SELECT_ALL) != 0)

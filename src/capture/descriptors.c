@@ -17,14 +17,27 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/gate.h"
 #include "base/strutil.h"
 
 #define CLOSE_RANGE_CLOEXEC_FLAG (1U << 2)
 
 static const char *const stream_names[] = { "standard input", "standard output", "standard error" };
 
-/* A socket of the host's network outlives every namespace: only AF_UNIX, as sshd and service managers give, may
- * stay. */
+/* Whether a socket of AF_UNIX speaks to the peer it has and can be turned to no other: names without a path belong to
+ * the network namespace in which the socket was made, the host's. */
+static bool is_settled(int fd)
+{
+        struct sockaddr_storage sa;
+        socklen_t length = sizeof(sa), size = sizeof(int);
+        int type = SOCK_DGRAM;
+
+        return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type != SOCK_DGRAM &&
+               getpeername(fd, (struct sockaddr *)&sa, &length) == 0;
+}
+
+/* A socket of the host's network outlives every namespace: only AF_UNIX, as sshd and service managers give, may stay.
+ */
 static int check_stream(int fd, struct weir_err *err)
 {
         struct stat st;
@@ -38,8 +51,14 @@ static int check_stream(int fd, struct weir_err *err)
                                     stream_names[fd]);
         if (!S_ISSOCK(st.st_mode))
                 return 0;
-        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX)
-                return 0;
+        if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX) {
+                if (is_settled(fd))
+                        return 0;
+                return weir_err_set(err, WEIR_EINVALID,
+                                    "%s is a Unix socket that can still be connected: the command could reach daemons "
+                                    "of the host through it; use a pipe",
+                                    stream_names[fd]);
+        }
         return weir_err_set(
                 err, WEIR_EINVALID,
                 "%s is a network socket of the host: the command could send through it past every rule; use a pipe",
@@ -50,7 +69,7 @@ int weir_descriptors_check(struct weir_err *err)
 {
         int r = 0;
 
-        for (int fd = 0; fd <= STDERR_FILENO && r == 0; fd++)
+        for (int fd = 0; fd <= STDERR_FILENO && r == 0 && WEIR_GATE(STANDARD_STREAMS); fd++)
                 r = check_stream(fd, err);
         return r;
 }
@@ -108,6 +127,8 @@ int weir_descriptors_cover(struct weir_err *err)
         const struct dirent *entry;
         int r = 0;
 
+        if (!WEIR_GATE(INHERITED_FILES))
+                return 0;
         if (!dir)
                 return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot list inherited descriptors: %s", strerror(errno));
         while (r == 0 && (entry = readdir(dir))) {
@@ -125,6 +146,8 @@ static bool may_stay(int fd)
         struct stat st;
         int flags = fcntl(fd, F_GETFL);
 
+        if (!WEIR_GATE(INHERITED_DESCRIPTORS))
+                return true;
         if (flags < 0 || flags & O_PATH || fstat(fd, &st) < 0)
                 return false;
         return S_ISFIFO(st.st_mode) || (S_ISREG(st.st_mode) && (flags & O_ACCMODE) == O_RDONLY);

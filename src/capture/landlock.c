@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/gate.h"
+
 /* ABI 4 (Linux 6.7) brought TCP, ABI 6 (Linux 6.12) scopes; older headers do not know the fields. */
 #define NETWORK_ABI 4
 #define SCOPES_ABI 6
@@ -34,7 +36,7 @@ int weir_landlock_enter(bool no_tcp)
         const long has = abi();
         const struct ruleset_attr attr = {
                 .handled_access_net = no_tcp ? ACCESS_NET_BIND_TCP | ACCESS_NET_CONNECT_TCP : 0,
-                .scoped = has >= SCOPES_ABI ? SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL : 0,
+                .scoped = has >= SCOPES_ABI && WEIR_GATE(SIGNAL_SCOPE) ? SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL : 0,
         };
         weir_auto_close int ruleset = -1;
 

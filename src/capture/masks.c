@@ -23,6 +23,7 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/gate.h"
 #include "base/strutil.h"
 
 #define COPY_BYTES_MAX (1024 * 1024)
@@ -31,9 +32,25 @@
 
 /* Folders of sockets of daemons that would go out for whoever asks: display, multiplexers, agents, containers. */
 static const char *const patterns[] = {
-        "/var/run",   "/tmp/.X11-unix", "/tmp/.ICE-unix", "/tmp/.XIM-unix", "/tmp/.font-unix", "/tmp/tmux-*",
-        "/tmp/ssh-*", "/tmp/screens",   "/tmp/dbus-*",    "/tmp/.docker*",  "/var/lib/docker", "/var/lib/containerd",
-        "/var/snap",  "/var/lib/lxd",   "/var/lib/incus", "/var/lib/gdm*",
+        "/var/run",
+        "/tmp/.X11-unix",
+        "/tmp/.ICE-unix",
+        "/tmp/.XIM-unix",
+        "/tmp/.font-unix",
+        "/tmp/tmux-*",
+        "/tmp/ssh-*",
+        "/tmp/screens",
+        "/tmp/dbus-*",
+        "/tmp/.docker*",
+        "/var/lib/docker",
+        "/var/lib/containerd",
+        "/var/snap",
+        "/var/lib/lxd",
+        "/var/lib/incus",
+        "/var/lib/gdm*",
+        "/var/lib/sss/pipes",
+        "/var/lib/gssproxy",
+        "/nix/var/nix/daemon-socket",
 };
 
 /* The same below the home folder. */
@@ -62,9 +79,24 @@ static const struct {
         { "SSH_AUTH_SOCK", "", false },
         { "DOCKER_HOST", "unix://", false },
         { "CONTAINER_HOST", "unix://", false },
+        { "BUILDKIT_HOST", "unix://", false },
+        { "CONTAINERD_ADDRESS", "", false },
         { "DBUS_SESSION_BUS_ADDRESS", "unix:path=", false },
+        { "DBUS_SYSTEM_BUS_ADDRESS", "unix:path=", false },
         { "TMUX_TMPDIR", "", true },
+        { "TMUX", "", false },
         { "WAYLAND_DISPLAY", "", false },
+        { "PULSE_SERVER", "unix:", false },
+        { "GPG_AGENT_INFO", "", false },
+        { "SWAYSOCK", "", false },
+        { "I3SOCK", "", false },
+        { "KITTY_LISTEN_ON", "unix:", false },
+        { "ALACRITTY_SOCKET", "", false },
+        { "WEZTERM_UNIX_SOCKET", "", false },
+        { "NVIM", "", false },
+        { "NVIM_LISTEN_ADDRESS", "", false },
+        { "VSCODE_IPC_HOOK_CLI", "", false },
+        { "VSCODE_GIT_IPC_HANDLE", "", false },
 };
 
 struct kept {
@@ -119,7 +151,18 @@ static bool in_home(const char *path)
 
 static int mask(const char *path, struct weir_err *err)
 {
-        return is_folder(path) ? mount_empty(path, err) : 0;
+        return is_folder(path) && WEIR_GATE(MASKS) ? mount_empty(path, err) : 0;
+}
+
+/* A socket in a folder that cannot be hidden, as /tmp: until the host replaces the socket, which is the best there is.
+ */
+static int hide_socket(const char *path, struct weir_err *err)
+{
+        struct stat st;
+
+        if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+                return 0;
+        return mount("/dev/null", path, NULL, MS_BIND, NULL) < 0 ? fail(err, "hide", path) : 0;
 }
 
 static int write_copy(const char *path, const char *bytes, size_t n)
@@ -227,7 +270,7 @@ static int mask_patterns(struct weir_err *err)
 {
         int r = 0;
 
-        for (size_t i = 0; i < WEIR_ARRAY_SIZE(patterns) && r == 0; i++) {
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(patterns) && r == 0 && WEIR_GATE(MASK_PATTERNS); i++) {
                 glob_t found = { 0 };
 
                 if (glob(patterns[i], GLOB_NOSORT, NULL, &found) == 0)
@@ -240,7 +283,7 @@ static int mask_patterns(struct weir_err *err)
 
 static int mask_home(struct weir_err *err)
 {
-        const char *home = getenv("HOME");
+        const char *home = WEIR_GATE(MASK_HOME) ? getenv("HOME") : NULL;
         int r = 0;
 
         for (size_t i = 0; home && home[0] == '/' && i < WEIR_ARRAY_SIZE(home_folders) && r == 0; i++) {
@@ -260,23 +303,29 @@ static int mask_variables(struct weir_err *err)
 {
         int r = 0;
 
-        for (size_t i = 0; i < WEIR_ARRAY_SIZE(variables) && r == 0; i++) {
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(variables) && r == 0 && WEIR_GATE(MASK_VARIABLES); i++) {
                 const char *value = getenv(variables[i].name);
-                weir_auto_free char *path = NULL;
+                weir_auto_free char *path = NULL, *folder = NULL;
                 char *end;
 
                 if (!value || !weir_starts_with(value, variables[i].prefix))
                         continue;
                 path = strdup(value + strlen(variables[i].prefix));
-                if (!path)
+                if (path)
+                        path[strcspn(path, ",;:")] = '\0';
+                folder = path ? strdup(path) : NULL;
+                if (!folder)
                         return -ENOMEM;
-                path[strcspn(path, ",;")] = '\0';
-                end = variables[i].folder ? NULL : strrchr(path, '/');
+                end = variables[i].folder ? NULL : strrchr(folder, '/');
                 if (end)
                         *end = '\0';
+                if (path[0] != '/')
+                        continue;
                 /* A folder at home may hold keys beside the agent's socket. */
-                if (path[0] == '/' && !too_much(path))
-                        r = in_home(path) ? veil(path, err) : mask(path, err);
+                if (!too_much(end == folder ? "/" : folder))
+                        r = in_home(folder) ? veil(folder, err) : mask(folder, err);
+                else if (!variables[i].folder)
+                        r = hide_socket(path, err);
         }
         return r;
 }
@@ -347,6 +396,8 @@ static int mask_run(struct weir_err *err)
         struct run_copy copy = { .text = NULL };
         int r;
 
+        if (!WEIR_GATE(MASK_RUN))
+                return 0;
         remember_run(&copy);
         r = mask("/run", err);
         if (r == 0)

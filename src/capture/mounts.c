@@ -7,6 +7,8 @@
  * another put in its place, so every ancestor that the user could rename is mounted over itself too, from the top down.
  * A symbolic link cannot be mounted on; a path that goes through one which the user could replace is refused.
  *
+ * The same at each other place at which the file system is mounted (aliases.c).
+ *
  * A descriptor that was opened before a mount was laid over it leads below that mount: no folder is inherited
  * (descriptors.c), and the current folder is entered anew at the end.
  *
@@ -30,7 +32,9 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/gate.h"
 #include "base/strutil.h"
+#include "capture/aliases.h"
 #include "capture/masks.h"
 
 static int fail(struct weir_err *err, const char *what, const char *path)
@@ -83,7 +87,8 @@ static int pin_ancestors(const char *path, struct weir_err *err)
 
         if (strlen(path) >= sizeof(at))
                 return weir_err_set(err, WEIR_EINVALID, "the path %.80s... is too long", path);
-        for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        for (const char *slash = strchr(path + 1, '/'); slash && WEIR_GATE(HELD_ANCESTORS);
+             slash = strchr(slash + 1, '/')) {
                 memcpy(at, path, (size_t)(slash - path));
                 at[slash - path] = '\0';
                 if (could_change(above) && bind_over_itself(at) < 0)
@@ -98,7 +103,7 @@ static int refuse_loose_links(const char *path, struct weir_err *err)
 {
         char at[PATH_MAX], above[PATH_MAX] = "/";
 
-        if (geteuid() == 0 || strlen(path) >= sizeof(at))
+        if (geteuid() == 0 || strlen(path) >= sizeof(at) || !WEIR_GATE(LOOSE_LINKS))
                 return 0; /* root could replace anything, and is told so */
         for (const char *slash = path; slash;) {
                 struct stat st;
@@ -118,8 +123,26 @@ static int refuse_loose_links(const char *path, struct weir_err *err)
         return 0;
 }
 
+/* @real has no links in it. */
+static int hold(const char *real, struct weir_err *err)
+{
+        struct stat st;
+        int r;
+
+        r = pin_ancestors(real, err);
+        if (r < 0)
+                return r;
+        /* On a read-only mount a pipe can be written all the same, so it is covered. */
+        if (lstat(real, &st) == 0 && S_ISFIFO(st.st_mode))
+                return mount("/dev/null", real, NULL, MS_BIND, NULL) < 0 ? fail(err, "protect", real) : 0;
+        if (bind_over_itself(real) < 0 || (WEIR_GATE(READ_ONLY_POLICY) && make_read_only(real) < 0))
+                return fail(err, "protect", real);
+        return 0;
+}
+
 static int protect(const char *path, struct weir_err *err)
 {
+        struct weir_strv aliases __attribute__((cleanup(weir_strv_clear))) = { 0 };
         weir_auto_free char *absolute = NULL, *real = NULL, *here = NULL;
         int r;
 
@@ -132,13 +155,16 @@ static int protect(const char *path, struct weir_err *err)
         if (!real)
                 return fail(err, "find", path);
         r = refuse_loose_links(absolute, err);
-        if (r == 0)
-                r = pin_ancestors(real, err);
         if (r < 0)
                 return r;
-        if (bind_over_itself(real) < 0 || make_read_only(real) < 0)
-                return fail(err, "protect", real);
-        return 0;
+        /* Before the first mount of our own, which would be found too. */
+        r = WEIR_GATE(ALIASES) ? weir_aliases_of(real, &aliases) : 0;
+        if (r < 0)
+                return weir_err_set(err, r, "cannot read /proc/self/mountinfo: %s", strerror(-r));
+        r = hold(real, err);
+        for (size_t i = 0; i < aliases.n && r == 0; i++)
+                r = hold(aliases.items[i], err);
+        return r;
 }
 
 static int protect_all(const char *const *paths, struct weir_err *err)

@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/gate.h"
 #include "base/strutil.h"
 
 /* A number in a file of /proc/sys; -1 if there is none. */
@@ -102,8 +103,8 @@ static pid_t clone_into(int cgroup, bool with_pids, int *ret_pidfd, struct weir_
 pid_t weir_namespaces_clone(bool with_pids, int cgroup, int *ret_pidfd, struct weir_err *err)
 {
         struct clone_args args = {
-                .flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_PIDFD |
-                         (with_pids ? CLONE_NEWPID : 0),
+                .flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_PIDFD | (WEIR_GATE(NETWORK_NAMESPACE) ? CLONE_NEWNET : 0) |
+                         (WEIR_GATE(IPC_NAMESPACE) ? CLONE_NEWIPC : 0) | (with_pids ? CLONE_NEWPID : 0),
                 .pidfd = (uint64_t)(uintptr_t)ret_pidfd,
                 .exit_signal = SIGCHLD,
         };

@@ -161,13 +161,16 @@ int weir_nflog_next(int fd, struct weir_rejected *ret)
         char buf[4096] __attribute__((aligned(8)));
 
         for (;;) {
-                ssize_t n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+                struct sockaddr_nl from = { 0 };
+                socklen_t length = sizeof(from);
+                ssize_t n = recvfrom(fd, buf, sizeof(buf), MSG_DONTWAIT, (struct sockaddr *)&from, &length);
 
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
                         return errno == EAGAIN ? 0 : -errno;
-                if (parse_message(buf, (size_t)n, ret))
+                /* The socket lives in the workload's network namespace; the kernel alone tells what was rejected. */
+                if (from.nl_pid == 0 && parse_message(buf, (size_t)n, ret))
                         return 1;
         }
 }

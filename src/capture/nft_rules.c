@@ -37,6 +37,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/gate.h"
 #include "base/strutil.h"
 #include "capture/caps.h"
 
@@ -132,7 +133,8 @@ static void reject_chain(struct weir_buf *buf, const struct weir_nft_ports *port
         /* The tail of a connection that conntrack has forgotten is nobody's attempt to reach something. */
         if (way == WEIR_NFT_REDIRECT)
                 rule(buf, "reject", TCP "," CT("state", "in", "\"invalid\"") "," DROP, 0);
-        rule(buf, "reject", "{\"log\":{\"group\":%u,\"snaplen\":128,\"queue-threshold\":1}}", ports->log_group);
+        if (WEIR_GATE(REJECT_RECORDS))
+                rule(buf, "reject", "{\"log\":{\"group\":%u,\"snaplen\":128,\"queue-threshold\":1}}", ports->log_group);
         if (way == WEIR_NFT_REDIRECT)
                 rule(buf, "reject", TCP ",{\"reject\":{\"type\":\"tcp reset\"}}", 0);
         rule(buf, "reject", "{\"reject\":{\"type\":\"icmpx\",\"expr\":\"admin-prohibited\"}}", 0);
@@ -143,11 +145,14 @@ char *weir_nft_ruleset(const struct weir_nft_ports *ports, enum weir_nft_way way
         weir_auto(buf) struct weir_buf buf = { 0 };
 
         weir_buf_puts(&buf, "{\"nftables\":[{\"add\":{\"table\":{\"family\":\"inet\",\"name\":\"weir\"}}}");
-        if (way == WEIR_NFT_TPROXY)
-                divert_chain(&buf, ports);
-        else
-                redirect_chain(&buf, ports);
-        reject_chain(&buf, ports, way);
+        if (WEIR_GATE(REDIRECT_RULES)) {
+                if (way == WEIR_NFT_TPROXY)
+                        divert_chain(&buf, ports);
+                else
+                        redirect_chain(&buf, ports);
+        }
+        if (WEIR_GATE(REJECT_RULES))
+                reject_chain(&buf, ports, way);
         weir_buf_puts(&buf, "]}\n");
         return weir_buf_take(&buf);
 }

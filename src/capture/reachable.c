@@ -13,18 +13,19 @@
 
 #define TABLE_BYTES_MAX (16 * 1024 * 1024)
 #define ACCEPTING 0x10000u /* __SO_ACCEPTCON */
+#define DATAGRAM 2u        /* has no such flag: whoever has a path hears what is sent to it */
 
 /* "Num: RefCount Protocol Flags Type St Inode Path", numbers in hex but for the inode. */
 static int add_line(const char *line, struct weir_strv *paths)
 {
-        unsigned flags;
+        unsigned flags, type;
         int at = 0;
 
-        /* NOLINTNEXTLINE(cert-err34-c): the kernel writes this column, eight hex digits wide */
-        if (sscanf(line, "%*s %*x %*x %x %*x %*x %*u %n", &flags, &at) != 1 || at == 0)
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel writes these columns, eight and four hex digits wide */
+        if (sscanf(line, "%*s %*x %*x %x %x %*x %*u %n", &flags, &type, &at) != 2 || at == 0)
                 return 0;
         /* Abstract names ("@...") are of the network namespace, and out of reach. */
-        return (flags & ACCEPTING) && line[at] == '/' ? weir_strv_add(paths, line + at) : 0;
+        return (flags & ACCEPTING || type == DATAGRAM) && line[at] == '/' ? weir_strv_add(paths, line + at) : 0;
 }
 
 int weir_reachable_list(struct weir_strv *paths)

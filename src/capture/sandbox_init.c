@@ -18,7 +18,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
+#ifdef WEIR_TEST_GATES
+#include <sched.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,10 +35,12 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/gate.h"
 #include "base/strutil.h"
 #include "capture/become.h"
 #include "capture/caps.h"
 #include "capture/descriptors.h"
+#include "capture/devices.h"
 #include "capture/freeze.h"
 #include "capture/handoff.h"
 #include "capture/landlock.h"
@@ -112,8 +118,10 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
         bool ipv6 = weir_have_ipv6(), laid = false;
         int r;
 
-        if (s->place)
-                return weir_mounts_setup(&mounts, err);
+        if (s->place) {
+                r = weir_mounts_setup(&mounts, err);
+                return r < 0 ? r : weir_devices_setup(s->options->unix_paths, err);
+        }
         r = weir_netlink_setup(ipv6, err);
         if (r == 0)
                 r = weir_sockets_open(ipv6, fds, ret_n, &ports, err);
@@ -121,12 +129,14 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
                 return r;
         r = lay(&ports, WEIR_NFT_TPROXY, &mounts, &laid, err);
         if (r == 0)
-                return weir_sockets_transparent(fds, err);
-        if (!laid)
-                return r;
-        /* A kernel without nft_tproxy. Whatever else is wrong is said by the second try. */
-        *err = (struct weir_err){ 0 };
-        return lay(&ports, WEIR_NFT_REDIRECT, NULL, &laid, err);
+                r = weir_sockets_transparent(fds, err);
+        else if (laid) {
+                /* A kernel without nft_tproxy. Whatever else is wrong is said by the second try. */
+                *err = (struct weir_err){ 0 };
+                r = lay(&ports, WEIR_NFT_REDIRECT, NULL, &laid, err);
+        }
+        /* Not while nft runs. */
+        return r < 0 ? r : weir_devices_setup(s->options->unix_paths, err);
 }
 
 static int close_door(const struct weir_sandbox *s, enum weir_box_handoff handoff, struct weir_err *err)
@@ -234,7 +244,7 @@ static bool started(const struct weir_sandbox *s, int report)
 /* Everything that descends from this process; in a PID namespace the kernel does that at our end. */
 static void kill_descendants(const struct weir_sandbox *s)
 {
-        while (!s->own_pids) {
+        while (!s->own_pids && WEIR_GATE(LEFTOVERS)) {
                 char path[64], text[4096];
                 weir_auto_close int fd = -1;
                 ssize_t n;
@@ -282,6 +292,8 @@ static void serve(const struct weir_sandbox *s, pid_t command, struct weir_froze
         int fd, r;
 
         if (weir_fd_recv(s->service, &wish, sizeof(wish), NULL, &n_fds) != (ssize_t)sizeof(wish)) {
+                if (!WEIR_GATE(SUPERVISOR_DEATH))
+                        (void)pause();
                 kill_descendants(s); /* the supervisor is gone */
                 _exit(1);
         }
@@ -355,7 +367,7 @@ static void harden(const struct weir_sandbox *s, sigset_t *ret_mask)
         sigset_t all;
 
         /* Without a PID namespace this process has to live long enough to take everything with it. */
-        if (prctl(PR_SET_PDEATHSIG, s->own_pids ? SIGKILL : SIGCHLD) < 0)
+        if (WEIR_GATE(SUPERVISOR_DEATH) && prctl(PR_SET_PDEATHSIG, s->own_pids ? SIGKILL : SIGCHLD) < 0)
                 _exit(1);
         if (!s->own_pids && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
                 _exit(1);
@@ -369,11 +381,39 @@ static void harden(const struct weir_sandbox *s, sigset_t *ret_mask)
                 *ret_mask = *s->options->signal_mask;
 }
 
-void weir_sandbox_init(const struct weir_sandbox *s)
+static void build_and_hand_out(const struct weir_sandbox *s)
 {
-        int fds[WEIR_BOX_FD_COUNT], report = -1;
+        int fds[WEIR_BOX_FD_COUNT];
         struct weir_err err = { 0 };
         size_t n_fds = 0;
+
+        if (build(s, fds, &n_fds, &err) < 0 || weir_descriptors_cover(&err) < 0)
+                give_up(s, &err);
+        weir_reachable_tell(s->listening);
+        send_message(s->events, WEIR_BOX_READY, 0, NULL, fds, n_fds);
+        for (size_t i = 0; i < n_fds; i++)
+                (void)close(fds[i]);
+}
+
+#ifdef WEIR_TEST_GATES
+/* Without the gate of the network namespace all is built in one that the command then is not in. */
+static void build_elsewhere(const struct weir_sandbox *s)
+{
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                if (unshare(CLONE_NEWNET) == 0)
+                        build_and_hand_out(s);
+                _exit(0);
+        }
+        (void)waitpid(pid, NULL, 0);
+}
+#endif
+
+void weir_sandbox_init(const struct weir_sandbox *s)
+{
+        struct weir_err err = { 0 };
+        int report = -1;
         sigset_t mask;
         int32_t handoff;
         pid_t command;
@@ -383,12 +423,12 @@ void weir_sandbox_init(const struct weir_sandbox *s)
         /* Not before: the supervisor could not write the maps of a process that is not dumpable. */
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 _exit(1);
-        if (build(s, fds, &n_fds, &err) < 0 || weir_descriptors_cover(&err) < 0)
-                give_up(s, &err);
-        weir_reachable_tell(s->listening);
-        send_message(s->events, WEIR_BOX_READY, 0, NULL, fds, n_fds);
-        for (size_t i = 0; i < n_fds; i++)
-                (void)close(fds[i]);
+        if (WEIR_GATE(NETWORK_NAMESPACE))
+                build_and_hand_out(s);
+#ifdef WEIR_TEST_GATES
+        else
+                build_elsewhere(s);
+#endif
         handoff = await(s, WEIR_BOX_GO);
         command = start_command(s, &mask, (enum weir_box_handoff)handoff, &report);
         if (command < 0) {
@@ -398,7 +438,9 @@ void weir_sandbox_init(const struct weir_sandbox *s)
         }
         if (!started(s, report))
                 _exit(0);
-        if (weir_caps_drop_all(&err) < 0)
+        /* Where the command has become another user, only CAP_KILL reaches it, and no further than the PID namespace.
+         */
+        if ((s->place ? weir_caps_keep_only(CAP_KILL, &err) : weir_caps_drop_all(&err)) < 0)
                 give_up(s, &err);
         keep_only(s->events, s->service);
         watch_over(s, command);

@@ -25,6 +25,7 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/gate.h"
 #include "base/log.h"
 #include "capture/capture.h"
 #include "capture/descriptors.h"
@@ -203,7 +204,7 @@ static int raise_sandbox(struct weir_capture *c, const struct weir_capture_optio
         if (r < 0)
                 return r;
         /* From here on the workload exists; it has our uid and must not trace us or read our memory. */
-        if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        if (WEIR_GATE(SUPERVISOR_MEMORY) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
                 return weir_err_set(err, -errno, "cannot protect Weir's memory: %s", strerror(errno));
         r = say(c, WEIR_BOX_GO, wanted(c, options), err);
         if (r == 0 && c->handoff)
@@ -280,7 +281,8 @@ int weir_sealed_start_in(const struct weir_capture_options *options, const struc
         r = weir_descriptors_check(err);
         if (r < 0)
                 return r;
-        r = build(options, place, true, ret_capture, err);
+        r = WEIR_GATE(PID_NAMESPACE) && WEIR_GATE(LEFTOVERS) ? build(options, place, true, ret_capture, err) :
+                                                               WEIR_ELIMIT;
         if (r != WEIR_ELIMIT)
                 return r < 0 ? weir_namespaces_explain(r, err) : r;
         /* Only /proc stood in the way: all else holds without a PID namespace. */

@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 
 #include "base/err.h"
+#include "base/gate.h"
 
 #define INT_MASK UINT64_C(0xffffffff)
 /* SOCK_TYPE_MASK of the kernel: above it stand SOCK_NONBLOCK and SOCK_CLOEXEC. */
@@ -149,26 +150,27 @@ static int build(scmp_filter_ctx ctx)
 {
         int r;
 
-        r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ERRNO(ENOSYS));
-        if (r == 0)
+        r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH,
+                             WEIR_GATE(FOREIGN_ABI) ? SCMP_ACT_ERRNO(ENOSYS) : SCMP_ACT_ALLOW);
+        if (r == 0 && WEIR_GATE(FAMILIES))
                 r = families(ctx);
-        if (r == 0)
+        if (r == 0 && WEIR_GATE(PROTOCOLS))
                 r = internet(ctx, AF_INET);
-        if (r == 0)
+        if (r == 0 && WEIR_GATE(PROTOCOLS))
                 r = internet(ctx, AF_INET6);
-        if (r == 0)
+        if (r == 0 && WEIR_GATE(FAST_OPEN))
                 r = fast_open(ctx);
-        if (r == 0)
+        if (r == 0 && WEIR_GATE(SOCKET_OPTIONS))
                 r = options(ctx);
-        if (r == 0)
+        if (r == 0 && WEIR_GATE(TERMINAL))
                 r = terminal(ctx);
         /* io_uring makes and connects sockets without any of the calls above. */
-        if (r == 0)
+        if (r == 0 && WEIR_GATE(IO_URING))
                 r = refuse_all(
                         ctx, ENOSYS,
                         SYSCALLS(SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register)));
         /* Wide kernel interfaces; and keys, for the session keyring is the caller's. */
-        if (r == 0)
+        if (r == 0 && WEIR_GATE(KERNEL_INTERFACES))
                 r = refuse_all(ctx, EPERM,
                                SYSCALLS(SCMP_SYS(bpf), SCMP_SYS(perf_event_open), SCMP_SYS(userfaultfd),
                                         SCMP_SYS(keyctl), SCMP_SYS(add_key), SCMP_SYS(request_key)));

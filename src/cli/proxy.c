@@ -273,6 +273,7 @@ static int serve(struct proxy *proxy, struct weir_err *err)
         r = start_workload(proxy, err);
         if (r < 0)
                 return r;
+        weir_log_never_block();
         raise_descriptors();
         listener = weir_admin_listen(proxy->admin_port, err);
         if (listener < 0)

@@ -10,12 +10,14 @@
  * terminal sends reaches the command by itself, what a process sends to Weir is passed on, and when the command stops,
  * Weir stops too.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -26,6 +28,7 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/gate.h"
 #include "base/log.h"
 #include "base/strutil.h"
 #include "cli/commands.h"
@@ -115,11 +118,11 @@ static int protect_others(struct run *run)
         const char *const specs[] = { getenv("WEIR_STORE"), standard };
         int r = 0;
 
-        for (size_t i = 0; i < WEIR_ARRAY_SIZE(specs) && r == 0; i++) {
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(specs) && r == 0 && WEIR_GATE(OTHER_STORES); i++) {
                 weir_auto(store) struct weir_store *store = NULL;
                 struct weir_err ignored = { 0 };
 
-                if (!specs[i] || !specs[i][0] || weir_store_open(specs[i], true, &store, &ignored) < 0)
+                if (!specs[i] || !specs[i][0] || weir_store_open(specs[i], WEIR_GATE(STORE_MADE), &store, &ignored) < 0)
                         continue;
                 if (!run->store || !weir_streq(weir_store_path(store), weir_store_path(run->store)))
                         r = weir_store_protect(store, &run->protect);
@@ -136,7 +139,7 @@ static int open_store(struct run *run, struct weir_err *err)
         struct weir_err ignored = { 0 };
         int r;
 
-        r = weir_store_open(run->options.store, true, &run->store, err);
+        r = weir_store_open(run->options.store, WEIR_GATE(STORE_MADE), &run->store, err);
         if (r < 0)
                 r = weir_store_open(run->options.store, false, &run->store, run->options.files.n ? &ignored : err);
         if (r < 0 && run->options.files.n == 0)
@@ -145,6 +148,35 @@ static int open_store(struct run *run, struct weir_err *err)
         if (r == 0)
                 r = protect_others(run);
         return r < 0 ? weir_err_set(err, r, "out of memory") : 0;
+}
+
+/* Descriptors above the standard streams through which the command could write into the log: the pipe of >(...) is one.
+ * Closed when the command is executed. */
+static void keep_log_to_ourselves(const struct run *run, const struct stat *log)
+{
+        const struct dirent *entry;
+        DIR *dir = opendir("/proc/self/fd");
+
+        while (dir && (entry = readdir(dir))) {
+                struct stat st;
+                uint64_t fd;
+
+                if (weir_parse_uint(entry->d_name, INT32_MAX, &fd) == 0 && (int)fd > STDERR_FILENO &&
+                    (int)fd != run->log_fd && fstat((int)fd, &st) == 0 && st.st_dev == log->st_dev &&
+                    st.st_ino == log->st_ino)
+                        (void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+        }
+        if (dir)
+                (void)closedir(dir);
+}
+
+/* Whether @path leads to @log by folders: a pipe behind /dev/fd/N has no place that could be protected. */
+static bool has_place(const char *path, const struct stat *log)
+{
+        weir_auto_free char *real = realpath(path, NULL);
+        struct stat st;
+
+        return real && stat(real, &st) == 0 && st.st_dev == log->st_dev && st.st_ino == log->st_ino;
 }
 
 static int open_log(struct run *run, struct weir_err *err)
@@ -160,7 +192,10 @@ static int open_log(struct run *run, struct weir_err *err)
         if (run->log_fd < 0)
                 return weir_err_set(err, -errno, "cannot open the log %s: %s", path,
                                     errno == ENXIO ? "nobody reads this pipe" : strerror(errno));
-        if (!weir_streq(path, "-") && fstat(run->log_fd, &st) == 0 && S_ISREG(st.st_mode))
+        if (weir_streq(path, "-") || fstat(run->log_fd, &st) < 0 || !WEIR_GATE(HELD_LOG))
+                return 0;
+        keep_log_to_ourselves(run, &st);
+        if (S_ISREG(st.st_mode) || (S_ISFIFO(st.st_mode) && has_place(path, &st)))
                 return weir_strv_add(&run->protect, path);
         return 0;
 }
@@ -348,6 +383,8 @@ static int follow(struct run *run, struct weir_err *err)
         int r;
 
         tell(run);
+        /* The command shares standard error, and could fill the pipe that nobody reads. */
+        weir_log_never_block();
         raise_descriptors();
         run->signal_fd = weir_signals_open();
         if (run->signal_fd < 0)

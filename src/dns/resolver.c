@@ -27,6 +27,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "base/gate.h"
 #include "base/time.h"
 #include "dns/internal.h"
 #include "telemetry/record.h"
@@ -47,7 +48,7 @@ static bool is_localhost(const char *name)
 
 static enum gate gate_named(uint16_t type, enum weir_reason *ret_reason)
 {
-        if (type == WEIR_DNS_A || type == WEIR_DNS_AAAA || type == WEIR_DNS_CNAME)
+        if (!WEIR_GATE(NAME_TYPES) || type == WEIR_DNS_A || type == WEIR_DNS_AAAA || type == WEIR_DNS_CNAME)
                 return GATE_FORWARD;
         if (type == WEIR_DNS_SVCB || type == WEIR_DNS_HTTPS)
                 return GATE_NO_DATA;
@@ -70,6 +71,8 @@ static enum gate gate(const struct weir_resolver *resolver, const struct weir_dn
         *ret_reason = WEIR_REASON_DNS_NO_RULE;
         if (!policy)
                 return GATE_REFUSE;
+        if (!WEIR_GATE(NAMES))
+                return GATE_FORWARD;
         switch (weir_policy_dns_mode(policy, resolver->mode)) {
         case WEIR_DNS_OPEN:
                 if (is_localhost(asked->name))

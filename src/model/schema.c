@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/gate.h"
 #include "base/strutil.h"
 #include "model/names.h"
 #include "model/node.h"
@@ -330,6 +331,8 @@ static int check_message(struct walk *w, const struct weir_message *message, con
                 const struct weir_field *field = find_field(message, key->text);
                 struct weir_place p = below(place, key->text, -1);
 
+                if (!field && !WEIR_GATE(UNKNOWN_FIELDS))
+                        continue;
                 w->unknown += !field;
                 if (!field)
                         r = weir_place_add(w->errors, &p, key, NULL, "unknown field %s in %s",

@@ -17,6 +17,7 @@
 #include <yaml.h>
 
 #include "base/err.h"
+#include "base/gate.h"
 #include "base/strutil.h"
 #include "model/node.h"
 #include "model/resource.h"
@@ -132,9 +133,9 @@ static int refuse_properties(struct reader *r, const yaml_event_t *event, const 
 {
         int e = 0;
 
-        if (anchor)
+        if (anchor && WEIR_GATE(ANCHORS_AND_TAGS))
                 e = complain(r, &event->start_mark, "anchors are not allowed; write the value out");
-        if (e == 0 && tag)
+        if (e == 0 && tag && WEIR_GATE(ANCHORS_AND_TAGS))
                 e = complain(r, &event->start_mark, "tags are not allowed");
         return e;
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/gate.h"
+
 const struct weir_builtin weir_builtins[] = {
         { "127.0.0.0/8", WEIR_REASON_BUILTIN_LOOPBACK, "loopback" },
         { "::1/128", WEIR_REASON_BUILTIN_LOOPBACK, "loopback" },
@@ -90,11 +92,12 @@ unsigned weir_builtin_least_bits(const struct weir_builtin_set *set, const struc
 {
         /* The host's own addresses first: most of them are in a range too (fe80::/10), and theirs is the stricter
          * demand. */
-        if (set->n_self > 0 && bsearch(addr, set->self, set->n_self, sizeof(*addr), compare)) {
+        if (set->n_self > 0 && WEIR_GATE(HOST_ADDRESSES) &&
+            bsearch(addr, set->self, set->n_self, sizeof(*addr), compare)) {
                 *ret_reason = WEIR_REASON_BUILTIN_SELF;
                 return 128;
         }
-        for (size_t i = 0; i < set->n_ranges; i++) {
+        for (size_t i = 0; i < set->n_ranges && WEIR_GATE(BUILTIN_RANGES); i++) {
                 if (!weir_prefix_contains(&set->ranges[i], addr))
                         continue;
                 *ret_reason = set->reasons[i];
@@ -108,7 +111,7 @@ bool weir_builtin_embedded(const struct weir_builtin_set *set, const struct weir
 {
         static const struct weir_addr loopback = { .bytes = { [15] = 1 } };
 
-        if (weir_addr_is_v4(addr) || weir_addr_equal(addr, &loopback))
+        if (weir_addr_is_v4(addr) || weir_addr_equal(addr, &loopback) || !WEIR_GATE(EMBEDDED_ADDRESSES))
                 return false;
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(embeddings); i++) {
                 struct weir_addr inner = { .bytes = { [10] = 0xff, [11] = 0xff } };

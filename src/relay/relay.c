@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/gate.h"
 #include "base/time.h"
 #include "event/loop.h"
 #include "relay/internal.h"
@@ -79,6 +80,20 @@ static int find_destination(const struct weir_listener *listener, struct weir_fl
                 return weir_local_address(fd, &flow->destination, &flow->port);
         return relay->sys->original_dst(fd, weir_addr_is_v4(&flow->from), &flow->destination, &flow->port);
 }
+#ifdef WEIR_TEST_GATES
+/* What a relay that dials first and judges second would do. */
+static void dial_early(const struct weir_flow *flow)
+{
+        struct sockaddr_storage sa;
+        socklen_t length = weir_addr_to_sockaddr(&flow->destination, flow->port, &sa);
+        int fd = flow->relay->sys->socket(sa.ss_family);
+
+        if (fd < 0)
+                return;
+        (void)!flow->relay->sys->connect(fd, (const struct sockaddr *)&sa, length);
+        (void)close(fd);
+}
+#endif
 
 static void take_outbound(struct weir_listener *listener, struct weir_flow *flow)
 {
@@ -88,7 +103,7 @@ static void take_outbound(struct weir_listener *listener, struct weir_flow *flow
 
         r = find_destination(listener, flow);
         flow->has_destination = r == 0;
-        if (r < 0 || is_own_address(listener, flow)) {
+        if (r < 0 || (WEIR_GATE(OWN_PORT) && is_own_address(listener, flow))) {
                 deny(flow, r == -ENOMEM || r == -ENOBUFS ? WEIR_REASON_LIMIT_MEMORY : WEIR_REASON_NOT_REDIRECTED);
                 return;
         }
@@ -100,6 +115,10 @@ static void take_outbound(struct weir_listener *listener, struct weir_flow *flow
                 weir_flow_close(flow, WEIR_REASON_LIMIT_CONNECTIONS);
                 return;
         }
+#ifdef WEIR_TEST_GATES
+        if (!WEIR_GATE(VERDICT_BEFORE_DIAL))
+                dial_early(flow);
+#endif
         weir_judge(flow, &reason);
         if (flow->verdict != WEIR_VERDICT_ALLOW || relay->options.owners)
                 weir_judge_owner(flow);

@@ -21,6 +21,7 @@
 
 #include "base/err.h"
 #include "base/fd.h"
+#include "base/gate.h"
 #include "base/strutil.h"
 #include "base/time.h"
 #include "event/loop.h"
@@ -193,7 +194,7 @@ static void on_store(void *context, uint64_t id, uint32_t events)
         give_reserve(f);
         changed = weir_store_changed(f->options.store);
         hold_reserve(f);
-        if (changed)
+        if (changed && WEIR_GATE(STORE_WATCH))
                 renew(f, false);
         else if (!f->failed)
                 tell(f, trouble(f));
@@ -227,7 +228,7 @@ static void on_host(void *context, uint64_t id, uint32_t events)
                 weir_timer_set(f->retry, weir_loop_now(f->loop) + RETRY_NS);
                 return;
         }
-        if (same_addresses(f, addrs, n)) {
+        if (same_addresses(f, addrs, n) || !WEIR_GATE(NEW_HOST_ADDRESSES)) {
                 free(addrs);
                 return;
         }

@@ -7,10 +7,29 @@ import unittest
 from lab import DENIED4, DENIED6, ECHO_PORT, METADATA, OTHER4, TOOLS4, UID, WIKIPEDIA4, WIKIPEDIA6, Lab, LabError, wait_until
 
 __all__ = ["DENIED4", "DENIED6", "ECHO_PORT", "METADATA", "OTHER4", "TOOLS4", "UID", "WIKIPEDIA4", "WIKIPEDIA6", "Lab",
-           "LabCase", "LabError", "Shell", "external_service", "service_entry", "wait_until", "CODE"]
+           "LabCase", "LabError", "Shell", "external_service", "service_entry", "wait_until", "CODE", "SEND", "INET", "INET6", "STREAM",
+           "DATAGRAM", "RAW", "ICMP"]
 
 # curl that prints the status code alone, 000 where there was none.
 CODE = ["curl", "-o", "/dev/null", "-s", "-w", "%{http_code}", "--max-time", "20"]
+
+# Sends one payload: FAMILY KIND PROTOCOL HOST PORT. Status 1 if it could not.
+SEND = """
+import socket, sys
+family, kind, protocol, host, port = *map(int, sys.argv[1:4]), sys.argv[4], int(sys.argv[5])
+sock = socket.socket(family, kind, protocol)
+sock.settimeout(2)
+payload = b"\\x08\\0\\0\\0\\0\\1\\0\\1" if protocol in (1, 58) else b"out"
+if protocol == 58:
+    payload = b"\\x80" + payload[1:]
+try:
+    sock.connect((host, port))
+    sock.send(payload)
+except OSError as error:
+    print(error)
+    sys.exit(1)
+"""
+INET, INET6, STREAM, DATAGRAM, RAW, ICMP = 2, 10, 1, 2, 3, 1
 
 
 def external_service(name, hosts, port=443, protocol="TCP", extra="  discovery: NONE\n"):

@@ -239,6 +239,13 @@ class CgroupStory(CgroupCase):
         self.assertEqual(self.weir_run(*CODE, "http://127.0.0.1:8085").stdout, "200")
         outside.kill()
 
+    def test_signals_reach_a_command_that_is_another_user(self):
+        process = self.start("bash", "-c", "trap 'echo got it; exit 9' TERM; echo ready; while :; do sleep 0.05; done")
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        process.terminate()
+        self.assertEqual(process.stdout.readline(), "got it\n")
+        self.assertEqual(process.wait(20), 9)
+
     def test_audit(self):
         self.canary_must_be_silent = False
         log = self.lab.folder / "audit.log"

@@ -8,10 +8,9 @@ import re
 import signal
 import subprocess
 
-from harness import (CODE, DENIED4, DENIED6, ECHO_PORT, METADATA, OTHER4, TOOLS4, WIKIPEDIA4, WIKIPEDIA6, LabCase,
-                     external_service, service_entry, wait_until)
+from harness import (CODE, DATAGRAM, DENIED4, DENIED6, ECHO_PORT, ICMP, INET, INET6, METADATA, OTHER4, RAW, SEND, STREAM, TOOLS4,
+                     WIKIPEDIA4, WIKIPEDIA6, LabCase, external_service, service_entry, wait_until)
 from pod import ADMIN, DNS, NODE, PROXY_UID, RELAY, Pod
-from test_escape import DATAGRAM, ICMP, INET, INET6, RAW, SEND, STREAM
 
 PAGE = f"https://{WIKIPEDIA4}/wiki/Main_Page"
 # Sends one frame to the gateway that carries a UDP datagram for the canary, past every hook of IP.

@@ -171,6 +171,8 @@ class Lab:
             rules.append(f"  counter c{number} {{ }}")
         rules += ["  counter stray { }", "  chain arriving {", "    type filter hook prerouting priority -300",
                   "    iif lo accept",
+                  "    ip6 daddr { fe80::/10, ff00::/8 } meta l4proto { tcp, udp } counter name stray accept",
+                  "    ip daddr { 224.0.0.0/4, 255.255.255.255, 10.77.0.255 } meta l4proto { tcp, udp } counter name stray accept",
                   "    ip6 daddr { fe80::/10, ff00::/8, fd77::1 } accept",
                   "    ip daddr { 224.0.0.0/4, 10.77.0.1 } accept"]
         for number, address in enumerate(ADDRESSES4 + ADDRESSES6):
@@ -180,7 +182,8 @@ class Lab:
         command(["ip", "netns", "exec", self.internet, "nft", "-f", "-"], input="\n".join(rules) + "\n")
 
     def _serve(self):
-        self.servers = self.start([sys.executable, str(HERE / "servers.py"), str(self.web), str(self.certificate), str(self.key)],
+        self.query_log = self.folder / "queries"
+        self.servers = self.start([sys.executable, str(HERE / "servers.py"), str(self.web), str(self.certificate), str(self.key), str(self.query_log)],
                                   namespace=self.internet, as_root=True, stdin=subprocess.PIPE)
         line = self.servers.stdout.readline()
         if line.strip() != "ready":
@@ -206,6 +209,17 @@ class Lab:
     def canary(self):
         """What arrived where no test ever allows anything."""
         return self.packets(DENIED4, DENIED6, METADATA, "stray")
+
+    def every_packet(self):
+        """What arrived at any address, allowed or not."""
+        return self.packets(*ADDRESSES4, *ADDRESSES6, "stray")
+
+    def queries(self):
+        """The bytes of every DNS query that arrived since forget_queries()."""
+        return self.query_log.read_bytes() if self.query_log.exists() else b""
+
+    def forget_queries(self):
+        self.query_log.write_bytes(b"")
 
     def environment(self, **more):
         env = {"PATH": f"{self.folder}:{PATH}", "HOME": str(self.home), "USER": "lab", "LOGNAME": "lab", "LANG": "C.UTF-8",

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The servers of the lab's internet: web, DNS and a plain echo, on every address of the namespace they run in.
 
-    servers.py WEBROOT CERTIFICATE KEY
+    servers.py WEBROOT CERTIFICATE KEY [QUERIES]
 
-Prints "ready" when all of them listen. Ends when its standard input is closed.
+Every DNS query is appended to the file QUERIES as it came. Prints "ready" when all of them listen. Ends when its standard input is closed.
 """
 import asyncio
 import functools
@@ -63,8 +63,15 @@ class WebServer(http.server.ThreadingHTTPServer):
         pass  # a client that goes away is no news
 
 
+def note(query):
+    if len(sys.argv) > 4:
+        with open(sys.argv[4], "ab") as queries:
+            queries.write(query)
+
+
 def answer(query):
     """A DNS reply. The question is copied as it stands."""
+    note(query)
     if len(query) < 17:
         return b""
     labels, at = [], 12
@@ -130,7 +137,7 @@ async def end_of_input():
 
 
 async def main():
-    root, certificate, key = sys.argv[1:]
+    root, certificate, key = sys.argv[1:4]
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
     for port, context in ((80, None), (443, tls), (8443, tls)):

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * What stands in /dev goes out too: the socket of a syslog that forwards, the ends of virtual machines, modems, cards;
+ * and the other terminals of the same user, which can be read and written by their names. So /dev is a tmpfs with what
+ * programs need to run, and graphics and compute; all else is left out, whatever is plugged in later. Terminals and
+ * shared memory are instances of their own. The caller's terminal stays open in the command, is /dev/tty as ever, and
+ * goes by the name /dev/console, since a name below /dev/pts would be one of the host's.
+ *
+ * Not while nft runs, which opens /dev/stdin.
+ */
+#include "capture/devices.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/fd.h"
+#include "base/gate.h"
+#include "base/strutil.h"
+
+#define KEPT_MAX 64
+
+/* Nodes and folders below /dev that stay. Virtual machines and tunnels inside have the sandbox's network and no other.
+ */
+static const char *const patterns[] = {
+        "null",    "zero", "full", "random", "urandom", "tty", "fuse",  "kvm",
+        "net/tun", "dri",  "kfd",  "accel",  "nvidia*", "dxg", "mali*", "davinci*",
+};
+
+static const struct {
+        const char *name, *target;
+} links[] = {
+        { "fd", "/proc/self/fd" },       { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+        { "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" },
+};
+
+/* A node that was opened before /dev was covered, and where it goes. */
+struct kept {
+        char path[128];
+        int fd;
+};
+
+static int fail(struct weir_err *err, const char *what, const char *path)
+{
+        int error = errno;
+
+        return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot %s %s in the sandbox: %s", what, path, strerror(error));
+}
+
+static size_t keep(struct kept *kept, size_t n, const char *from, const char *to)
+{
+        if (n == KEPT_MAX || strlen(to) >= sizeof(kept[n].path))
+                return n;
+        kept[n].fd = open(from, O_PATH | O_CLOEXEC);
+        if (kept[n].fd < 0)
+                return n;
+        (void)snprintf(kept[n].path, sizeof(kept[n].path), "%s", to);
+        return n + 1;
+}
+
+static size_t keep_patterns(struct kept *kept, size_t n)
+{
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(patterns); i++) {
+                char pattern[64];
+                glob_t found = { 0 };
+
+                (void)snprintf(pattern, sizeof(pattern), "/dev/%s", patterns[i]);
+                if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
+                        for (size_t k = 0; k < found.gl_pathc; k++)
+                                n = keep(kept, n, found.gl_pathv[k], found.gl_pathv[k]);
+                globfree(&found);
+        }
+        return n;
+}
+
+/* The terminal that the command has as a standard stream; a virtual console keeps its name. */
+static size_t keep_terminal(struct kept *kept, size_t n)
+{
+        for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+                char path[PATH_MAX];
+                struct stat here, there;
+
+                if (!isatty(fd) || ttyname_r(fd, path, sizeof(path)) != 0 || fstat(fd, &here) < 0 ||
+                    stat(path, &there) < 0 || here.st_rdev != there.st_rdev)
+                        continue;
+                return keep(kept, n, path, weir_starts_with(path, "/dev/pts/") ? "/dev/console" : path);
+        }
+        return n;
+}
+
+/* Makes the folders between /dev and @path. */
+static void make_above(const char *path)
+{
+        char at[sizeof(((struct kept *)0)->path)];
+
+        for (const char *slash = strchr(path + strlen("/dev/"), '/'); slash; slash = strchr(slash + 1, '/')) {
+                memcpy(at, path, (size_t)(slash - path));
+                at[slash - path] = '\0';
+                (void)mkdir(at, 0755);
+        }
+}
+
+static int bring_back(const struct kept *kept, struct weir_err *err)
+{
+        char from[32];
+        struct stat st;
+        int fd;
+
+        make_above(kept->path);
+        if (fstat(kept->fd, &st) < 0)
+                return fail(err, "keep", kept->path);
+        if (S_ISDIR(st.st_mode)) {
+                if (mkdir(kept->path, 0755) < 0 && errno != EEXIST)
+                        return fail(err, "keep", kept->path);
+        } else {
+                fd = open(kept->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
+                if (fd < 0)
+                        return fail(err, "keep", kept->path);
+                (void)close(fd);
+        }
+        (void)snprintf(from, sizeof(from), "/proc/self/fd/%d", kept->fd);
+        return mount(from, kept->path, NULL, MS_BIND | MS_REC, NULL) < 0 ? fail(err, "keep", kept->path) : 0;
+}
+
+static int make_own(struct weir_err *err)
+{
+        if (mkdir("/dev/pts", 0755) < 0 ||
+            mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620") < 0)
+                return fail(err, "mount", "/dev/pts");
+        /* As large as the host's: half of the memory. */
+        if (mkdir("/dev/shm", 01777) < 0 || mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") < 0)
+                return fail(err, "mount", "/dev/shm");
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(links); i++) {
+                char path[32];
+
+                (void)snprintf(path, sizeof(path), "/dev/%s", links[i].name);
+                if (symlink(links[i].target, path) < 0)
+                        return fail(err, "make", path);
+        }
+        return 0;
+}
+
+int weir_devices_setup(const char *const *unix_paths, struct weir_err *err)
+{
+        struct kept kept[KEPT_MAX];
+        size_t n = 0;
+        int r = 0;
+
+        if (!WEIR_GATE(PRIVATE_DEVICES))
+                return 0;
+        n = keep_patterns(kept, n);
+        n = keep_terminal(kept, n);
+        for (; unix_paths && *unix_paths; unix_paths++)
+                if (weir_starts_with(*unix_paths, "/dev/"))
+                        n = keep(kept, n, *unix_paths, *unix_paths);
+        if (mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4096") < 0)
+                r = fail(err, "cover", "/dev");
+        for (size_t i = 0; i < n; i++) {
+                if (r == 0)
+                        r = bring_back(&kept[i], err);
+                (void)close(kept[i].fd);
+        }
+        return r == 0 ? make_own(err) : r;
+}
