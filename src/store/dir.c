@@ -292,6 +292,7 @@ static void dir_close(struct weir_store *base)
 
         weir_watch_close(store);
         weir_dir_cache_clear(&store->cache);
+        weir_dir_forget_ahead(store);
         weir_close_cleanup(&store->fd);
         free(store);
 }

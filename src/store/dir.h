@@ -73,6 +73,14 @@ struct weir_dir_cache {
         off_t bytes; /* of the files whose resources are kept */
 };
 
+/* A pass that weir_dir_changed() made, for the snapshot that follows. */
+struct weir_dir_ahead {
+        bool valid;
+        struct weir_resources list;
+        struct weir_errs errors;
+        char digest[WEIR_SHA256_STRLEN];
+};
+
 /**
  * struct weir_dir - a store in a folder
  * @base:   its path is as the person named it, made absolute: for messages, and to find the folder the first time
@@ -90,6 +98,7 @@ struct weir_dir {
         bool protected;
         dev_t device;
         ino_t inode;
+        struct weir_dir_ahead ahead;
 };
 
 static inline struct weir_dir *weir_dir(struct weir_store *base)
@@ -135,6 +144,10 @@ WEIR_MUST int weir_dir_load(struct weir_dir *store, enum weir_kind kind, const c
  */
 WEIR_MUST int weir_dir_pass(struct weir_dir *store, struct weir_resources *list, struct weir_errs *errors,
                             char ret_digest[static WEIR_SHA256_STRLEN]);
+
+/* Goes through a store for a snapshot that may be asked for; 0, -ENOMEM. @ret_digest as of weir_dir_pass(). */
+WEIR_MUST int weir_dir_look_ahead(struct weir_dir *store, char ret_digest[static WEIR_SHA256_STRLEN]);
+void weir_dir_forget_ahead(struct weir_dir *store);
 
 /* The folder of a namespace in an entered store. -ENOENT; another -errno with @err. */
 WEIR_MUST int weir_dir_open_namespace(struct weir_dir *store, enum weir_kind kind, const char *namespace_, int *ret_fd,

@@ -21,6 +21,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -496,13 +497,61 @@ static int sort(struct weir_resource **items, size_t n)
         return r;
 }
 
+void weir_dir_forget_ahead(struct weir_dir *store)
+{
+        weir_resources_clear(&store->ahead.list);
+        weir_errs_clear(&store->ahead.errors);
+        store->ahead = (struct weir_dir_ahead){ 0 };
+}
+
+int weir_dir_look_ahead(struct weir_dir *store, char ret_digest[static WEIR_SHA256_STRLEN])
+{
+        struct weir_dir_ahead *ahead = &store->ahead;
+        int r;
+
+        weir_dir_forget_ahead(store);
+        r = weir_dir_pass(store, &ahead->list, &ahead->errors, ahead->digest);
+        if (r < 0) {
+                weir_dir_forget_ahead(store);
+                return r;
+        }
+        ahead->valid = store->watch.fd >= 0 && store->watch.error == 0;
+        memcpy(ret_digest, ahead->digest, sizeof(ahead->digest));
+        return 0;
+}
+
+/* Whatever happened since the look ahead is queued: then it is out of date. */
+static bool is_up_to_date(const struct weir_dir *store)
+{
+        struct pollfd polled = { .fd = store->watch.fd, .events = POLLIN };
+
+        return store->ahead.valid && poll(&polled, 1, 0) == 0;
+}
+
+/* One pass, or the one that was made just before. */
+static int read_store(struct weir_dir *store, struct weir_resources *list, struct weir_errs *errors)
+{
+        struct weir_dir_ahead *ahead = &store->ahead;
+
+        if (list->items || errors->items || errors->total > 0 || !is_up_to_date(store))
+                return weir_dir_pass(store, list, errors, store->digest);
+        *list = ahead->list;
+        ahead->list = (struct weir_resources){ 0 };
+        ahead->errors.limit = errors->limit;
+        *errors = ahead->errors;
+        ahead->errors = (struct weir_errs){ 0 };
+        memcpy(store->digest, ahead->digest, sizeof(store->digest));
+        return 0;
+}
+
 int weir_dir_snapshot(struct weir_store *base, struct weir_resources *list, struct weir_errs *errors)
 {
         struct weir_dir *store = weir_dir(base);
         size_t n = list->n, total = errors->total;
         int r;
 
-        r = weir_dir_pass(store, list, errors, store->digest);
+        r = read_store(store, list, errors);
+        weir_dir_forget_ahead(store);
         if (r == 0 && list->n > n)
                 r = sort(list->items + n, list->n - n);
         if (r < 0)

@@ -197,7 +197,6 @@ int weir_dir_watch_fd(struct weir_store *base)
 bool weir_dir_changed(struct weir_store *base)
 {
         struct weir_dir *store = weir_dir(base);
-        struct weir_errs errors = { 0 };
         char digest[WEIR_SHA256_STRLEN];
         bool relevant = true;
         int r;
@@ -206,9 +205,12 @@ bool weir_dir_changed(struct weir_store *base)
                 relevant = drain(store);
         if (!relevant && store->watch.error == 0)
                 return false;
-        r = weir_dir_pass(store, NULL, &errors, digest);
-        weir_errs_clear(&errors);
-        return r < 0 || !weir_streq(digest, store->digest);
+        r = weir_dir_look_ahead(store, digest);
+        if (r == 0 && weir_streq(digest, store->digest)) {
+                weir_dir_forget_ahead(store);
+                return false;
+        }
+        return true;
 }
 
 void weir_watch_close(struct weir_dir *store)
