@@ -47,7 +47,9 @@ class Release(unittest.TestCase):
         document = json.loads(output(ROOT / "tools/sbom", self.binary, env=dict(os.environ, SOURCE_DATE_EPOCH="1")))
         linked = set(re.findall(r"\(NEEDED\).*\[(.*)\]", output("readelf", "-dW", self.binary)))
         self.assertIn("libc.so.6", linked)
-        self.assertEqual({package["name"] for package in document["packages"]}, linked | {"weir"})
+        # Thirty libraries behind it would be loaded at every start: store/curl.c opens it where a cluster is talked to.
+        self.assertNotIn("libcurl.so.4", linked)
+        self.assertEqual({package["name"] for package in document["packages"]}, linked | {"weir", "libcurl.so.4"})
         self.assertEqual(document["creationInfo"]["created"], "1970-01-01T00:00:01Z")
         for package in document["packages"]:
             self.assertTrue(package["versionInfo"], package["name"])
