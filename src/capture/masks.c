@@ -2,18 +2,23 @@
 /*
  * Theory of operation
  *
- * /run is an empty tmpfs that holds copies of the resolver's configuration; so are the well-known folders of sockets
- * elsewhere, those that the environment names, and /etc/ssh with copies that the user owns: in the sandbox files of
- * others show as the overflow uid, and ssh refuses a configuration of such an owner. What --unix names is opened before
- * the masks are laid and mounted again behind them.
+ * A daemon that listens on a socket with a path would go out for whoever asks. What is hidden from the workload:
+ *
+ *   1. folders in which daemons keep their sockets: /run, well-known ones in /tmp and at home, those that the
+ *      environment names. They stay hidden whatever the host puts there later; the names that are known before they
+ *      exist are reserved, by making the folder now;
+ *   2. every other socket that somebody of the host listens on at the start: its folder where nothing else is in it,
+ *      else the socket alone, for work goes on in that folder and /tmp, for one, is shared with the host.
+ *
+ * What an ordinary path is compared with is real: no links in it. In /tmp links are not followed, for anybody may put
+ * one there. What --unix names is opened before all this and mounted again behind it.
  */
 #include "capture/masks.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,12 +30,13 @@
 #include "base/fd.h"
 #include "base/gate.h"
 #include "base/strutil.h"
+#include "capture/copies.h"
+#include "capture/mountinfo.h"
+#include "capture/veil.h"
 
-#define COPY_BYTES_MAX (1024 * 1024)
 #define KEPT_MAX 64
-#define TMPFS_OPTIONS "mode=0755,size=64m,nr_inodes=65536"
 
-/* Folders of sockets of daemons that would go out for whoever asks: display, multiplexers, agents, containers. */
+/* Folders of sockets: displays, multiplexers, editors that run commands, agents, containers. */
 static const char *const patterns[] = {
         "/var/run",
         "/tmp/.X11-unix",
@@ -42,6 +48,10 @@ static const char *const patterns[] = {
         "/tmp/screens",
         "/tmp/dbus-*",
         "/tmp/.docker*",
+        "/tmp/emacs*",
+        "/tmp/nvim.*",
+        "/tmp/.org.chromium.*",
+        "/tmp/.com.google.Chrome.*",
         "/var/lib/docker",
         "/var/lib/containerd",
         "/var/snap",
@@ -63,45 +73,73 @@ static const char *const home_folders[] = {
         ".orbstack/run",
         ".local/share/containers/podman/machine",
         ".ssh/agent",
+        ".1password",
         ".cache/ibus",
         ".dbus",
 };
 
-/* Agents' sockets beside keys and settings: gpg-agent, dirmngr and keyboxd where there is no /run/user. */
-static const char *const home_mixed[] = { ".gnupg" };
+/* Folders that a daemon would make later, where @above is there: made now, and hidden, they cannot appear. "%u": the
+ * user's id. */
+static const struct {
+        const char *above, *name;
+} reserved[] = {
+        { "/tmp", "tmux-%u" },
+        { "/tmp", "emacs%u" },
+        { "~/.docker", "run" },
+        { "~/.ssh", "agent" },
+};
 
-/* Variables that name a socket, or a folder of them. */
+enum kind {
+        SOCKET,  /* names a socket */
+        RUNTIME, /* a folder for sockets: empty then */
+        MIXED,   /* a folder with keys and an agent's sockets */
+};
+
 static const struct {
         const char *name, *prefix;
-        bool folder;
+        enum kind kind;
+        mode_t mode;
 } variables[] = {
-        { "XDG_RUNTIME_DIR", "", true },
-        { "SSH_AUTH_SOCK", "", false },
-        { "DOCKER_HOST", "unix://", false },
-        { "CONTAINER_HOST", "unix://", false },
-        { "BUILDKIT_HOST", "unix://", false },
-        { "CONTAINERD_ADDRESS", "", false },
-        { "DBUS_SESSION_BUS_ADDRESS", "unix:path=", false },
-        { "DBUS_SYSTEM_BUS_ADDRESS", "unix:path=", false },
-        { "TMUX_TMPDIR", "", true },
-        { "TMUX", "", false },
-        { "WAYLAND_DISPLAY", "", false },
-        { "PULSE_SERVER", "unix:", false },
-        { "GPG_AGENT_INFO", "", false },
-        { "SWAYSOCK", "", false },
-        { "I3SOCK", "", false },
-        { "KITTY_LISTEN_ON", "unix:", false },
-        { "ALACRITTY_SOCKET", "", false },
-        { "WEZTERM_UNIX_SOCKET", "", false },
-        { "NVIM", "", false },
-        { "NVIM_LISTEN_ADDRESS", "", false },
-        { "VSCODE_IPC_HOOK_CLI", "", false },
-        { "VSCODE_GIT_IPC_HANDLE", "", false },
+        { "XDG_RUNTIME_DIR", "", RUNTIME, 0700 },
+        { "TMUX_TMPDIR", "", RUNTIME, 0755 },
+        { "SCREENDIR", "", RUNTIME, 0700 },
+        { "ZELLIJ_SOCKET_DIR", "", RUNTIME, 0700 },
+        { "GNUPGHOME", "", MIXED, 0 },
+        { "SSH_AUTH_SOCK", "", SOCKET, 0 },
+        { "DOCKER_HOST", "unix://", SOCKET, 0 },
+        { "CONTAINER_HOST", "unix://", SOCKET, 0 },
+        { "BUILDKIT_HOST", "unix://", SOCKET, 0 },
+        { "CONTAINERD_ADDRESS", "", SOCKET, 0 },
+        { "DBUS_SESSION_BUS_ADDRESS", "unix:path=", SOCKET, 0 },
+        { "DBUS_SYSTEM_BUS_ADDRESS", "unix:path=", SOCKET, 0 },
+        { "TMUX", "", SOCKET, 0 },
+        { "WAYLAND_DISPLAY", "", SOCKET, 0 },
+        { "PULSE_SERVER", "unix:", SOCKET, 0 },
+        { "GPG_AGENT_INFO", "", SOCKET, 0 },
+        { "SWAYSOCK", "", SOCKET, 0 },
+        { "I3SOCK", "", SOCKET, 0 },
+        { "KITTY_LISTEN_ON", "unix:", SOCKET, 0 },
+        { "ALACRITTY_SOCKET", "", SOCKET, 0 },
+        { "WEZTERM_UNIX_SOCKET", "", SOCKET, 0 },
+        { "NVIM", "", SOCKET, 0 },
+        { "NVIM_LISTEN_ADDRESS", "", SOCKET, 0 },
+        { "EMACS_SOCKET_NAME", "", SOCKET, 0 },
+        { "EMACS_SERVER_FILE", "", SOCKET, 0 },
+        { "VSCODE_IPC_HOOK_CLI", "", SOCKET, 0 },
+        { "VSCODE_IPC_HOOK", "", SOCKET, 0 },
+        { "VSCODE_GIT_IPC_HANDLE", "", SOCKET, 0 },
 };
 
 struct kept {
         const char *path;
+        char *real;
         int fd;
+};
+
+struct work {
+        char *home; /* real; NULL if this user has none */
+        struct kept kept[KEPT_MAX];
+        size_t n_kept;
 };
 
 static int fail(struct weir_err *err, const char *what, const char *path)
@@ -111,162 +149,55 @@ static int fail(struct weir_err *err, const char *what, const char *path)
         return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot %s %s in the sandbox: %s", what, path, strerror(error));
 }
 
-static int mount_empty(const char *path, struct weir_err *err)
+/* Without HOME the user has a home all the same. */
+static char *find_home(void)
 {
-        if (mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, TMPFS_OPTIONS) < 0)
-                return fail(err, "hide", path);
-        return 0;
-}
-
-static bool is_folder(const char *path)
-{
-        struct stat st;
-
-        return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-/* Whether hiding @path would hide the world: the root, a home, /tmp, or what the command stands in. */
-static bool too_much(const char *path)
-{
-        static const char *const never[] = { "/",    "/tmp", "/var/tmp", "/home", "/usr", "/etc",
-                                             "/var", "/dev", "/opt",     "/srv",  "/root" };
         const char *home = getenv("HOME");
-        weir_auto_free char *here = getcwd(NULL, 0);
-        size_t n = strlen(path);
+        const struct passwd *pw;
 
-        for (size_t i = 0; i < WEIR_ARRAY_SIZE(never); i++)
-                if (weir_streq(path, never[i]))
+        if (!home || home[0] != '/') {
+                pw = getpwuid(geteuid());
+                home = pw ? pw->pw_dir : NULL;
+        }
+        return home && home[0] == '/' && home[1] ? realpath(home, NULL) : NULL;
+}
+
+/* Whether --unix names @path, or a folder above it. */
+static bool is_kept(const struct work *work, const char *path)
+{
+        struct stat st, own;
+
+        for (size_t i = 0; i < work->n_kept; i++) {
+                const struct kept *kept = &work->kept[i];
+                size_t n = strlen(kept->real);
+
+                if (weir_starts_with(path, kept->real) && (path[n] == '\0' || path[n] == '/'))
                         return true;
-        if (home && weir_starts_with(home, path) && (home[n] == '\0' || home[n] == '/'))
-                return true;
-        return here && weir_starts_with(here, path) && (here[n] == '\0' || here[n] == '/');
+                if (lstat(path, &st) == 0 && fstat(kept->fd, &own) == 0 && st.st_dev == own.st_dev &&
+                    st.st_ino == own.st_ino)
+                        return true;
+        }
+        return false;
 }
 
-static bool in_home(const char *path)
+/* Whether @path, which is real, is a folder that can be hidden without hiding the world. */
+static bool may_hide(const struct work *work, const char *path)
 {
-        const char *home = getenv("HOME");
-
-        return home && home[0] == '/' && home[1] != '\0' && weir_starts_with(path, home) && path[strlen(home)] == '/';
+        return weir_veil_is_folder(path) && !weir_veil_too_much(path, work->home) && WEIR_GATE(MASKS);
 }
 
-static int mask(const char *path, struct weir_err *err)
+static int hide(const struct work *work, const char *path, enum kind kind, mode_t mode, struct weir_err *err)
 {
-        return is_folder(path) && WEIR_GATE(MASKS) ? mount_empty(path, err) : 0;
-}
-
-/* A socket in a folder that cannot be hidden, as /tmp: until the host replaces the socket, which is the best there is.
- */
-static int hide_socket(const char *path, struct weir_err *err)
-{
-        struct stat st;
-
-        if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        /* Where an agent's sockets are elsewhere, its keys can be made and changed. */
+        if (!may_hide(work, path) || (kind == MIXED && !weir_veil_has_socket(path)))
                 return 0;
-        return mount("/dev/null", path, NULL, MS_BIND, NULL) < 0 ? fail(err, "hide", path) : 0;
+        if (kind == RUNTIME || (kind == SOCKET && weir_veil_only_sockets(path)))
+                return weir_veil_folder(path, mode ? mode : 0755, err);
+        return weir_veil_mixed(path, err);
 }
 
-static int write_copy(const char *path, const char *bytes, size_t n)
-{
-        weir_auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-
-        return fd < 0 ? -errno : weir_fd_write_all(fd, bytes, n);
-}
-
-/* What stood in a folder, opened before it was hidden. */
-struct veiled {
-        char name[NAME_MAX + 1];
-        int fd;
-};
-
-/* The entries of @path that are no sockets; -ENOMEM. */
-static int open_entries(const char *path, struct veiled **ret, size_t *ret_n)
-{
-        struct veiled *list = NULL;
-        size_t n = 0, capacity = 0;
-        const struct dirent *entry;
-        DIR *dir = opendir(path);
-        struct stat st;
-
-        while (dir && (entry = readdir(dir))) {
-                if (weir_streq(entry->d_name, ".") || weir_streq(entry->d_name, "..") ||
-                    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISSOCK(st.st_mode))
-                        continue;
-                if (n == capacity) {
-                        struct veiled *more =
-                                reallocarray(list, capacity = capacity ? capacity * 2 : 16, sizeof(*list));
-
-                        if (!more)
-                                break;
-                        list = more;
-                }
-                (void)snprintf(list[n].name, sizeof(list[n].name), "%s", entry->d_name);
-                list[n].fd = openat(dirfd(dir), entry->d_name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-                n += list[n].fd >= 0;
-        }
-        if (dir)
-                (void)closedir(dir);
-        *ret = list;
-        *ret_n = n;
-        return 0;
-}
-
-/* Puts one entry back into the folder that now hides it. */
-static int bring_back(const char *folder, const struct veiled *v, struct weir_err *err)
-{
-        weir_auto_free char *path = weir_asprintf("%s/%s", folder, v->name);
-        char from[32], target[PATH_MAX];
-        struct stat st;
-        ssize_t n;
-
-        if (!path || fstat(v->fd, &st) < 0)
-                return weir_err_set(err, -ENOMEM, "out of memory");
-        if (S_ISLNK(st.st_mode)) {
-                n = readlinkat(v->fd, "", target, sizeof(target) - 1);
-                target[n > 0 ? n : 0] = '\0';
-                return symlink(target, path) < 0 ? fail(err, "keep", path) : 0;
-        }
-        if (S_ISDIR(st.st_mode) ? mkdir(path, 0700) < 0 : write_copy(path, "", 0) < 0)
-                return fail(err, "keep", path);
-        (void)snprintf(from, sizeof(from), "/proc/self/fd/%d", v->fd);
-        return mount(from, path, NULL, MS_BIND | MS_REC, NULL) < 0 ? fail(err, "keep", path) : 0;
-}
-
-/* Hides the sockets of a folder that holds other things too, keys for instance: those are mounted back. */
-static int veil(const char *path, struct weir_err *err)
-{
-        weir_auto_free struct veiled *list = NULL;
-        size_t n = 0;
-        int r;
-
-        if (!is_folder(path))
-                return 0;
-        r = open_entries(path, &list, &n);
-        if (r == 0)
-                r = mount_empty(path, err);
-        for (size_t i = 0; i < n; i++) {
-                if (r == 0)
-                        r = bring_back(path, &list[i], err);
-                (void)close(list[i].fd);
-        }
-        return r;
-}
-
-/* Whether a folder has a socket in it. */
-static bool has_sockets(const char *path)
-{
-        const struct dirent *entry;
-        bool found = false;
-        DIR *dir = opendir(path);
-        struct stat st;
-
-        while (dir && !found && (entry = readdir(dir)))
-                found = fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(st.st_mode);
-        if (dir)
-                (void)closedir(dir);
-        return found;
-}
-
-static int mask_patterns(struct weir_err *err)
+/* In /tmp anybody can make a link that has such a name: none is followed. */
+static int mask_patterns(const struct work *work, struct weir_err *err)
 {
         int r = 0;
 
@@ -275,197 +206,166 @@ static int mask_patterns(struct weir_err *err)
 
                 if (glob(patterns[i], GLOB_NOSORT, NULL, &found) == 0)
                         for (size_t k = 0; k < found.gl_pathc && r == 0; k++)
-                                r = mask(found.gl_pathv[k], err);
+                                r = hide(work, found.gl_pathv[k], RUNTIME, 0755, err);
                 globfree(&found);
         }
         return r;
 }
 
-static int mask_home(struct weir_err *err)
+/* @name below the home, links followed; NULL if it is not there. */
+static char *at_home(const struct work *work, const char *name)
 {
-        const char *home = WEIR_GATE(MASK_HOME) ? getenv("HOME") : NULL;
-        int r = 0;
+        weir_auto_free char *path = work->home ? weir_asprintf("%s/%s", work->home, name) : NULL;
 
-        for (size_t i = 0; home && home[0] == '/' && i < WEIR_ARRAY_SIZE(home_folders) && r == 0; i++) {
-                weir_auto_free char *path = weir_asprintf("%s/%s", home, home_folders[i]);
-
-                r = path ? mask(path, err) : -ENOMEM;
-        }
-        for (size_t i = 0; home && home[0] == '/' && i < WEIR_ARRAY_SIZE(home_mixed) && r == 0; i++) {
-                weir_auto_free char *path = weir_asprintf("%s/%s", home, home_mixed[i]);
-
-                r = path ? (has_sockets(path) ? veil(path, err) : 0) : -ENOMEM;
-        }
-        return r;
+        return path ? realpath(path, NULL) : NULL;
 }
 
-static int mask_variables(struct weir_err *err)
+static int mask_home(const struct work *work, struct weir_err *err)
+{
+        weir_auto_free char *gnupg = at_home(work, ".gnupg");
+        int r = 0;
+
+        if (!WEIR_GATE(MASK_HOME))
+                return 0;
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(home_folders) && r == 0; i++) {
+                weir_auto_free char *path = at_home(work, home_folders[i]);
+
+                r = path ? hide(work, path, RUNTIME, 0755, err) : 0;
+        }
+        return r == 0 && gnupg ? hide(work, gnupg, MIXED, 0, err) : r;
+}
+
+/* The path in a variable's value, behind which more may follow; NULL: none. */
+static char *named(const char *value, const char *prefix)
+{
+        char *path;
+
+        if (!value || !weir_starts_with(value, prefix) || value[strlen(prefix)] != '/')
+                return NULL;
+        path = strdup(value + strlen(prefix));
+        if (path)
+                path[strcspn(path, ",;:")] = '\0';
+        return path;
+}
+
+/* Whether this user can connect to the socket, or could allow itself to. */
+static bool is_connectable(const char *path)
+{
+        struct stat st;
+
+        return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && (st.st_uid == geteuid() || access(path, W_OK) == 0);
+}
+
+/* Splits where a socket is into the real folder and its place there; both NULL if there is no such folder. */
+static void find_socket(const char *path, char **ret_folder, char **ret_real)
+{
+        const char *name = strrchr(path, '/');
+        weir_auto_free char *above = strndup(path, name == path ? 1 : (size_t)(name - path));
+
+        *ret_folder = above ? realpath(above, NULL) : NULL;
+        *ret_real = *ret_folder ? weir_asprintf("%s%s", weir_streq(*ret_folder, "/") ? "" : *ret_folder, name) : NULL;
+}
+
+/* The folder of a socket that the environment names; the socket alone where the folder is too much. */
+static int mask_named(const struct work *work, const char *path, struct weir_err *err)
+{
+        weir_auto_free char *folder = NULL, *real = NULL;
+
+        find_socket(path, &folder, &real);
+        if (!real)
+                return 0;
+        if (!weir_veil_too_much(folder, work->home))
+                return hide(work, folder, SOCKET, 0, err);
+        return is_connectable(real) && !is_kept(work, real) && WEIR_GATE(MASKS) ? weir_veil_socket(real, err) : 0;
+}
+
+static int mask_variables(const struct work *work, struct weir_err *err)
 {
         int r = 0;
 
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(variables) && r == 0 && WEIR_GATE(MASK_VARIABLES); i++) {
-                const char *value = getenv(variables[i].name);
-                weir_auto_free char *path = NULL, *folder = NULL;
-                char *end;
+                weir_auto_free char *path = named(getenv(variables[i].name), variables[i].prefix);
+                weir_auto_free char *folder = path && variables[i].kind != SOCKET ? realpath(path, NULL) : NULL;
 
-                if (!value || !weir_starts_with(value, variables[i].prefix))
-                        continue;
-                path = strdup(value + strlen(variables[i].prefix));
-                if (path)
-                        path[strcspn(path, ",;:")] = '\0';
-                folder = path ? strdup(path) : NULL;
-                if (!folder)
-                        return -ENOMEM;
-                end = variables[i].folder ? NULL : strrchr(folder, '/');
-                if (end)
-                        *end = '\0';
-                if (path[0] != '/')
-                        continue;
-                /* A folder at home may hold keys beside the agent's socket. */
-                if (!too_much(end == folder ? "/" : folder))
-                        r = in_home(folder) ? veil(folder, err) : mask(folder, err);
-                else if (!variables[i].folder)
-                        r = hide_socket(path, err);
+                if (folder)
+                        r = hide(work, folder, variables[i].kind, variables[i].mode, err);
+                else if (path && variables[i].kind == SOCKET)
+                        r = mask_named(work, path, err);
         }
         return r;
 }
 
-/* A tmux that the host starts later would make this folder: made now, and hidden, it cannot appear in the sandbox. */
-static void reserve_tmux(void)
+static void reserve(const struct work *work)
 {
-        char path[64];
+        for (size_t i = 0; i < WEIR_ARRAY_SIZE(reserved); i++) {
+                bool home = reserved[i].above[0] == '~';
+                weir_auto_free char *above = home ? at_home(work, reserved[i].above + 2) : strdup(reserved[i].above);
+                weir_auto_free char *format = above ? weir_asprintf("%s/%s", above, reserved[i].name) : NULL;
+                char *number = format ? strstr(format, "%u") : NULL;
+                weir_auto_free char *path = NULL;
 
-        (void)snprintf(path, sizeof(path), "/tmp/tmux-%u", geteuid());
-        (void)mkdir(path, 0700);
-}
-
-/* Makes the folders above @path, which stands in a fresh tmpfs. */
-static void make_above(const char *path)
-{
-        char at[PATH_MAX];
-
-        for (const char *slash = strchr(path + 1, '/'); slash && (size_t)(slash - path) < sizeof(at);
-             slash = strchr(slash + 1, '/')) {
-                memcpy(at, path, (size_t)(slash - path));
-                at[slash - path] = '\0';
-                (void)mkdir(at, 0755);
+                if (number) {
+                        *number = '\0';
+                        path = weir_asprintf("%s%u", format, geteuid());
+                }
+                if (format)
+                        (void)mkdir(path ? path : format, 0700);
         }
 }
 
-/* What must still be found in /run: where /etc/resolv.conf points to, and on NixOS the programs. */
-struct run_copy {
-        char resolver[PATH_MAX], system[PATH_MAX];
-        char *text;
-        size_t n;
-};
-
-static void remember_run(struct run_copy *copy)
+/* Hidden already, of another root folder or not for this user: then it stays as it is. */
+static int mask_listener(const struct work *work, const char *path, struct weir_err *err)
 {
-        ssize_t n = readlink("/run/current-system", copy->system, sizeof(copy->system) - 1);
+        weir_auto_free char *folder = NULL, *real = NULL;
 
-        copy->system[n > 0 ? n : 0] = '\0';
-        if (!realpath("/etc/resolv.conf", copy->resolver) || !weir_starts_with(copy->resolver, "/run/") ||
-            weir_file_slurp(AT_FDCWD, copy->resolver, COPY_BYTES_MAX, &copy->text, &copy->n) < 0)
-                copy->resolver[0] = '\0';
-}
-
-/* $XDG_RUNTIME_DIR of the usual kind: programs expect an empty one rather than none. */
-static void make_runtime_folder(void)
-{
-        const char *path = getenv("XDG_RUNTIME_DIR");
-
-        if (!path || !weir_starts_with(path, "/run/"))
-                return;
-        make_above(path);
-        (void)mkdir(path, 0700);
-}
-
-static int restore_run(const struct run_copy *copy, struct weir_err *err)
-{
-        make_runtime_folder();
-        if (copy->system[0] && symlink(copy->system, "/run/current-system") < 0)
-                return fail(err, "keep", "/run/current-system");
-        if (!copy->resolver[0])
+        find_socket(path, &folder, &real);
+        if (!real || !is_connectable(real) || is_kept(work, real))
                 return 0;
-        make_above(copy->resolver);
-        return write_copy(copy->resolver, copy->text, copy->n) < 0 ? fail(err, "copy", copy->resolver) : 0;
+        if (weir_veil_only_sockets(folder) && may_hide(work, folder))
+                return weir_veil_folder(folder, 0755, err);
+        return weir_veil_socket(real, err);
 }
 
-static int mask_run(struct weir_err *err)
+static int mask_list(const struct work *work, const struct weir_strv *paths, struct weir_err *err)
 {
-        struct run_copy copy = { .text = NULL };
-        int r;
+        int r = 0;
 
-        if (!WEIR_GATE(MASK_RUN))
-                return 0;
-        remember_run(&copy);
-        r = mask("/run", err);
-        if (r == 0)
-                r = restore_run(&copy, err);
-        free(copy.text);
+        for (size_t i = 0; i < paths->n && r == 0 && WEIR_GATE(MASK_LISTENERS); i++)
+                r = mask_listener(work, paths->items[i], err);
         return r;
 }
 
-/* Copies the regular files of @from, links followed, into @to; what cannot be read is of no use to the workload
- * either. */
-static void copy_files(int from, const char *to)
+/* A socket that is a mount of its own was brought into a container, from another network namespace: no table of this
+ * one lists it. */
+static int mask_mounted(const struct work *work, struct weir_err *err)
 {
-        DIR *dir = fdopendir(from);
-        const struct dirent *entry;
+        struct weir_strv points __attribute__((cleanup(weir_strv_clear))) = { 0 };
+        int r = weir_mountinfo_points(NULL, &points);
 
-        if (!dir) {
-                (void)close(from);
-                return;
-        }
-        while ((entry = readdir(dir))) {
-                weir_auto_free char *bytes = NULL, *path = weir_asprintf("%s/%s", to, entry->d_name);
-                struct stat st;
-                size_t n;
-
-                if (!path || fstatat(dirfd(dir), entry->d_name, &st, 0) < 0)
-                        continue;
-                if (S_ISREG(st.st_mode) && weir_file_slurp(dirfd(dir), entry->d_name, COPY_BYTES_MAX, &bytes, &n) == 0)
-                        (void)write_copy(path, bytes, n);
-        }
-        (void)closedir(dir);
-}
-
-static int overlay_ssh(struct weir_err *err)
-{
-        int folder = open("/etc/ssh", O_RDONLY | O_DIRECTORY | O_CLOEXEC), parts;
-        int r;
-
-        if (folder < 0)
-                return 0;
-        parts = openat(folder, "ssh_config.d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        r = mount_empty("/etc/ssh", err);
-        if (r < 0) {
-                (void)close(folder);
-                if (parts >= 0)
-                        (void)close(parts);
-                return r;
-        }
-        copy_files(folder, "/etc/ssh");
-        if (parts >= 0 && mkdir("/etc/ssh/ssh_config.d", 0755) == 0)
-                copy_files(parts, "/etc/ssh/ssh_config.d");
-        else if (parts >= 0)
-                (void)close(parts);
-        return 0;
+        return r < 0 ? weir_err_set(err, r, "cannot read /proc/self/mountinfo: %s", strerror(-r)) :
+                       mask_list(work, &points, err);
 }
 
 /* What --unix names has to be there: who names it wants it, and a socket that comes later would stay hidden. */
-static int open_kept(const char *const *paths, struct kept *kept, size_t *ret_n, struct weir_err *err)
+static int open_kept(struct work *work, const char *const *paths, struct weir_err *err)
 {
         for (; paths && *paths; paths++) {
-                if (*ret_n == KEPT_MAX)
+                struct kept *kept = &work->kept[work->n_kept];
+
+                if (work->n_kept == KEPT_MAX)
                         return weir_err_set(err, WEIR_EINVALID, "--unix: at most %d paths", KEPT_MAX);
                 if (**paths != '/')
                         return weir_err_set(err, WEIR_EINVALID, "--unix %s: name the whole path, from /", *paths);
-                kept[*ret_n].path = *paths;
-                kept[*ret_n].fd = open(*paths, O_PATH | O_CLOEXEC);
-                if (kept[*ret_n].fd < 0)
+                kept->path = *paths;
+                kept->fd = open(*paths, O_PATH | O_CLOEXEC);
+                if (kept->fd < 0)
                         return weir_err_set(err, WEIR_EINVALID, "--unix %s: %s", *paths, strerror(errno));
-                ++*ret_n;
+                kept->real = realpath(*paths, NULL);
+                if (!kept->real) {
+                        (void)close(kept->fd);
+                        return weir_err_set(err, WEIR_EINVALID, "--unix %s: %s", *paths, strerror(errno));
+                }
+                work->n_kept++;
         }
         return 0;
 }
@@ -480,43 +380,48 @@ static int restore_kept(const struct kept *kept, struct weir_err *err)
                 return fail(err, "keep", kept->path);
         if (there && st.st_dev == now.st_dev && st.st_ino == now.st_ino)
                 return 0; /* it was not hidden */
-        make_above(kept->path);
-        if (!there && (S_ISDIR(st.st_mode) ? mkdir(kept->path, 0755) < 0 : write_copy(kept->path, "", 0) < 0))
+        weir_copies_make_above(kept->path);
+        if (!there && (S_ISDIR(st.st_mode) ? mkdir(kept->path, 0755) < 0 : weir_veil_write_copy(kept->path, "", 0) < 0))
                 return fail(err, "keep", kept->path);
         (void)snprintf(from, sizeof(from), "/proc/self/fd/%d", kept->fd);
         return mount(from, kept->path, NULL, MS_BIND | MS_REC, NULL) < 0 ? fail(err, "keep", kept->path) : 0;
 }
 
-static int mask_all(struct weir_err *err)
+static int mask_all(const struct work *work, const struct weir_strv *listening, struct weir_err *err)
 {
         int r;
 
-        reserve_tmux();
-        r = mask_variables(err);
+        reserve(work);
+        r = mask_variables(work, err);
         if (r == 0)
-                r = mask_home(err);
+                r = mask_home(work, err);
         if (r == 0)
-                r = mask_run(err);
+                r = weir_copies_run(err);
         if (r == 0)
-                r = mask_patterns(err);
-        return r < 0 ? r : overlay_ssh(err);
+                r = mask_patterns(work, err);
+        if (r == 0)
+                r = mask_mounted(work, err);
+        if (r == 0 && listening)
+                r = mask_list(work, listening, err);
+        return r < 0 ? r : weir_copies_ssh(err);
 }
 
-int weir_masks_setup(const char *const *unix_paths, struct weir_err *err)
+int weir_masks_setup(const struct weir_masks *masks, struct weir_err *err)
 {
-        struct kept kept[KEPT_MAX];
+        struct work work = { .home = find_home() };
         mode_t mask_before = umask(0022);
-        size_t n = 0;
         int r;
 
-        r = open_kept(unix_paths, kept, &n, err);
+        r = open_kept(&work, masks->unix_paths, err);
         if (r == 0)
-                r = mask_all(err);
-        for (size_t i = 0; i < n; i++) {
+                r = mask_all(&work, masks->listening, err);
+        for (size_t i = 0; i < work.n_kept; i++) {
                 if (r == 0)
-                        r = restore_kept(&kept[i], err);
-                (void)close(kept[i].fd);
+                        r = restore_kept(&work.kept[i], err);
+                free(work.kept[i].real);
+                (void)close(work.kept[i].fd);
         }
+        free(work.home);
         (void)umask(mask_before);
-        return r == -ENOMEM ? weir_err_set(err, r, "out of memory") : r;
+        return r;
 }

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Folders of sockets that are hidden from the workload, and copies of what is needed from them. */
+/* Sockets of daemons that are hidden from the workload, and copies of what is needed from the same folders. */
 #pragma once
 
 #include "base/cleanup.h"
 
 struct weir_err;
+struct weir_strv;
 
-/* @unix_paths: what stays reachable although it stands in a hidden folder. NULL-terminated, may be NULL. */
-WEIR_MUST int weir_masks_setup(const char *const *unix_paths, struct weir_err *err);
+struct weir_masks {
+        const char *const *unix_paths; /* what stays reachable although it would be hidden. NULL-terminated, or NULL */
+        const struct weir_strv
+                *listening; /* paths of the host's sockets, as weir_reachable_list() finds them, or NULL */
+};
+
+/* Return: 0; WEIR_EUNSUPPORTED, WEIR_EINVALID (--unix) or -ENOMEM with @err filled */
+WEIR_MUST int weir_masks_setup(const struct weir_masks *masks, struct weir_err *err);

@@ -257,6 +257,7 @@ static int hide(int mount, struct weir_err *err)
 
 int weir_mounts_setup(const struct weir_mounts *mounts, struct weir_err *err)
 {
+        const struct weir_masks masks = { .unix_paths = mounts->unix_paths, .listening = mounts->listening };
         weir_auto_free char *here = getcwd(NULL, 0);
         int r;
 
@@ -279,7 +280,7 @@ int weir_mounts_setup(const struct weir_mounts *mounts, struct weir_err *err)
         if (r == 0)
                 r = protect_all(mounts->protect, err);
         if (r == 0)
-                r = weir_masks_setup(mounts->unix_paths, err);
+                r = weir_masks_setup(&masks, err);
         if (r < 0)
                 return r;
         if (!here || chdir(here) < 0) {

@@ -8,14 +8,16 @@
 #include "base/cleanup.h"
 
 struct weir_err;
+struct weir_strv;
 
 struct weir_mounts {
-        const char *const *protect;    /* NULL-terminated */
-        const char *const *unix_paths; /* NULL-terminated */
-        bool own_pids;                 /* mount a /proc of the new PID namespace */
-        int hold;                      /* a mount that is put where nothing shows it, and lives with the sandbox; -1 */
-        bool hold_groups;              /* control groups and pins cannot be written */
-        bool hold_kernel;              /* as root of the host: nor can settings of the kernel */
+        const char *const *protect;        /* NULL-terminated */
+        const char *const *unix_paths;     /* NULL-terminated */
+        const struct weir_strv *listening; /* sockets of the host with a path, see masks.h; or NULL */
+        bool own_pids;                     /* mount a /proc of the new PID namespace */
+        int hold;         /* a mount that is put where nothing shows it, and lives with the sandbox; -1 */
+        bool hold_groups; /* control groups and pins cannot be written */
+        bool hold_kernel; /* as root of the host: nor can settings of the kernel */
 };
 
 /**

@@ -109,6 +109,7 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
 {
         const struct weir_mounts mounts = { .protect = s->options->protect,
                                             .unix_paths = s->options->unix_paths,
+                                            .listening = s->listening,
                                             .own_pids = s->own_pids,
                                             .hold = s->place ? s->place->hold : -1,
                                             .hold_groups = s->place != NULL,
@@ -389,7 +390,8 @@ static void build_and_hand_out(const struct weir_sandbox *s)
 
         if (build(s, fds, &n_fds, &err) < 0 || weir_descriptors_cover(&err) < 0)
                 give_up(s, &err);
-        weir_reachable_tell(s->listening);
+        if (s->options->verbose)
+                weir_reachable_tell(s->listening);
         send_message(s->events, WEIR_BOX_READY, 0, NULL, fds, n_fds);
         for (size_t i = 0; i < n_fds; i++)
                 (void)close(fds[i]);

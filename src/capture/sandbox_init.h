@@ -26,7 +26,7 @@ struct weir_sandbox {
         const struct weir_capture_options *options;
         int events, service;               /* its ends, see protocol.h */
         bool own_pids;                     /* it is PID 1 of its own namespace */
-        const struct weir_strv *listening; /* told if they can be reached; see reachable.h */
+        const struct weir_strv *listening; /* the host's sockets with a path; see reachable.h */
         const struct weir_place *place;    /* NULL: sealed */
 };
 

@@ -239,9 +239,12 @@ static int build(const struct weir_capture_options *options, const struct weir_p
                 return weir_err_set(err, -ENOMEM, "out of memory");
         c->own_pids = own_pids;
         r = make_pairs(events, service, err);
-        /* A table that cannot be read tells nothing; it opens nothing either. */
-        if (r == 0 && options->verbose && weir_reachable_list(&listening) < 0)
-                weir_strv_clear(&listening);
+        if (r == 0) {
+                r = weir_reachable_list(&listening);
+                if (r < 0)
+                        r = weir_err_set(err, WEIR_EUNSUPPORTED,
+                                         "cannot read /proc/net/unix to hide the host's sockets: %s", strerror(-r));
+        }
         if (r == 0) {
                 c->init = weir_namespaces_clone(own_pids, place ? place->cgroup : -1, &c->pidfd, err);
                 r = c->init < 0 ? (int)c->init : 0;

@@ -46,6 +46,7 @@ GATES = [
     Gate("MASK_RUN", "/run is hidden"),
     Gate("MASK_PATTERNS", "well-known folders of sockets are hidden"),
     Gate("MASK_VARIABLES", "sockets named by the environment are hidden"),
+    Gate("MASK_LISTENERS", "whatever listens at the start is hidden"),
     Gate("MASK_HOME", "agents in the home folder are hidden"),
     Gate("PRIVATE_DEVICES", "/dev is the sandbox's own"),
     Gate("FAMILIES", "seccomp: socket families"),

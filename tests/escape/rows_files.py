@@ -83,8 +83,30 @@ def through(t, path, kind="stream", folder=None, options=(), env=None):
             want("reached" not in done.stdout, f"{path} was reached")
 
 
-@row("E17", "Unix sockets of daemons: /run, agents, multiplexers, displays, the log, abstract names",
-     gates=["MASKS", "MASK_RUN", "MASK_PATTERNS", "MASK_VARIABLES", "MASK_HOME", "PRIVATE_DEVICES"])
+def late(t, path, kind="stream", folder=None, env=None):
+    """The same with a daemon that starts while the workload runs: what holds then is the hidden folder, not a list of who
+    listened at the start."""
+    script = "import sys\nprint('ready', flush=True)\nsys.stdin.readline()\n" + ASK
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+        os.chown(folder, UID, UID)
+    said = {}
+    for name in ("outside", "inside"):
+        argv = ["python3", "-c", script, f"{kind} {path}"]
+        command = t.lab.start(argv, stdin=-1) if name == "outside" else t.start_inside(argv, env=env, stdin=-1)
+        need(command.stdout.readline() == "ready\n", f"the asker does not start {name}")
+        before = t.lab.canary()
+        with daemon(t, path, kind):
+            said[name] = command.communicate("\n", timeout=30)[0]
+            if name == "outside":
+                need(wait_until(lambda: t.lab.canary() > before, 5), f"without Weir {path} does nothing either")
+            else:
+                want("reached" not in said[name] and t.lab.canary() == before, f"{path} was reached")
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@row("E17", "Unix sockets of daemons: whatever listens at the start, and abstract names", gates=["MASK_LISTENERS"])
 def daemons(t):
     name, home = f"weir-lab-{os.getpid()}", t.lab.home
     run, temporary = f"/run/{name}", f"/tmp/tmux-{os.getpid()}"
@@ -93,75 +115,84 @@ def daemons(t):
     through(t, run + "/packets.sock", "packet", folder=run)
     through(t, temporary + "/default", folder=temporary)
     through(t, f"{home}/.docker/run/docker.sock", folder=f"{home}/.docker/run")
+    through(t, f"{home}/own-stream.sock")
+    through(t, f"{home}/own-datagram.sock", "datagram")
+    through(t, f"/tmp/{name}.own")
     with daemon(t, f"{home}/.gnupg/S.gpg-agent", folder=f"{home}/.gnupg"):
         t.lab.user_file(".gnupg/pubring.kbx", "a ring")
         want("reached" not in t.inside(ask("stream", f"{home}/.gnupg/S.gpg-agent")).stdout, "an agent at home was reached")
         need(t.inside(["cat", f"{home}/.gnupg/pubring.kbx"]).stdout == "a ring", "the keys beside the agent are hidden too")
     through(t, f"{home}/runtime/bus", folder=f"{home}/runtime", env={"XDG_RUNTIME_DIR": f"{home}/runtime"})
     through(t, f"/tmp/{name}.agent", env={"SSH_AUTH_SOCK": f"/tmp/{name}.agent"})
-    through(t, f"{home}/agent.sock", env={"SSH_AUTH_SOCK": f"{home}/agent.sock"})
-    through(t, f"/tmp/{name}.kitty", env={"KITTY_LISTEN_ON": f"unix:/tmp/{name}.kitty"})
-    through(t, f"/tmp/{name}.tmux", env={"TMUX": f"/tmp/{name}.tmux,123,0"})
     through(t, f"@{name}")
     through(t, f"@{name}-datagrams", "datagram")
-    # /dev/log of a classic syslog, which may forward what it hears; only root makes it, so only root can try.
-    log = f"/dev/{name}"
-    os.mkdir(log)
-    try:
-        through(t, log + "/log", "datagram", folder=log)
-    finally:
-        shutil.rmtree(log, ignore_errors=True)
     with daemon(t, run + "/kept.sock", folder=run):
         done = t.inside(ask("stream", run + "/kept.sock"), ["--unix", run + "/kept.sock"])
         need("reached" in done.stdout, "--unix does not keep what it names: " + done.stdout)
 
 
+@row("E17.late", "Daemons that start later, in folders of sockets: /run, agents, multiplexers, displays, the log",
+     gates=["MASKS", "MASK_RUN", "MASK_PATTERNS", "MASK_VARIABLES", "MASK_HOME", "PRIVATE_DEVICES"])
+def late_daemons(t):
+    name, home = f"weir-lab-{os.getpid()}", t.lab.home
+    run, temporary = f"/run/{name}", f"/tmp/tmux-{os.getpid()}"
+    late(t, run + "/daemon.sock", folder=run)
+    late(t, temporary + "/default", folder=temporary)
+    late(t, f"{home}/.docker/run/docker.sock", folder=f"{home}/.docker/run")
+    late(t, f"{home}/runtime/bus", folder=f"{home}/runtime", env={"XDG_RUNTIME_DIR": f"{home}/runtime"})
+    late(t, f"{home}/agents/agent.sock", folder=f"{home}/agents", env={"SSH_AUTH_SOCK": f"{home}/agents/agent.sock"})
+    # /dev/log of a classic syslog, which may forward what it hears; only root makes it, so only root can try.
+    log = f"/dev/{name}"
+    late(t, log + "/log", "datagram", folder=log)
+
+
 # Every place that is hidden, by its kind, so that none can fall off the list unseen.
-FOLDERS = ("/tmp/.X11-unix", "/tmp/.ICE-unix", "/tmp/.XIM-unix", "/tmp/.font-unix", "/tmp/tmux-77", "/tmp/ssh-weirlab", "/tmp/screens", "/tmp/dbus-weirlab", "/tmp/.docker-weirlab",
+FOLDERS = ("/tmp/.X11-unix", "/tmp/.ICE-unix", "/tmp/.XIM-unix", "/tmp/.font-unix", "/tmp/tmux-77", "/tmp/ssh-weirlab", "/tmp/screens", "/tmp/dbus-weirlab", "/tmp/.docker-weirlab", "/tmp/emacs77", "/tmp/nvim.weirlab", "/tmp/.org.chromium.weirlab", "/tmp/.com.google.Chrome.weirlab",
            "/var/lib/docker", "/var/lib/containerd", "/var/snap", "/var/lib/lxd", "/var/lib/incus", "/var/lib/gdm3", "/var/lib/sss/pipes", "/var/lib/gssproxy", "/nix/var/nix/daemon-socket")
-HOME_FOLDERS = (".docker/run", ".docker/desktop", ".colima", ".lima", ".rd", ".orbstack/run", ".local/share/containers/podman/machine", ".ssh/agent", ".cache/ibus", ".dbus")
+HOME_FOLDERS = (".docker/run", ".docker/desktop", ".colima", ".lima", ".rd", ".orbstack/run", ".local/share/containers/podman/machine", ".ssh/agent", ".1password", ".cache/ibus", ".dbus")
 VARIABLES = {"XDG_RUNTIME_DIR": "{0}", "SSH_AUTH_SOCK": "{0}/sock", "DOCKER_HOST": "unix://{0}/sock", "CONTAINER_HOST": "unix://{0}/sock", "BUILDKIT_HOST": "unix://{0}/sock",
              "CONTAINERD_ADDRESS": "{0}/sock", "DBUS_SESSION_BUS_ADDRESS": "unix:path={0}/sock,guid=1", "DBUS_SYSTEM_BUS_ADDRESS": "unix:path={0}/sock", "TMUX_TMPDIR": "{0}",
              "TMUX": "{0}/sock,1,0", "WAYLAND_DISPLAY": "{0}/sock", "PULSE_SERVER": "unix:{0}/sock", "GPG_AGENT_INFO": "{0}/sock:1:1", "SWAYSOCK": "{0}/sock", "I3SOCK": "{0}/sock",
              "KITTY_LISTEN_ON": "unix:{0}/sock", "ALACRITTY_SOCKET": "{0}/sock", "WEZTERM_UNIX_SOCKET": "{0}/sock", "NVIM": "{0}/sock", "NVIM_LISTEN_ADDRESS": "{0}/sock",
-             "VSCODE_IPC_HOOK_CLI": "{0}/sock", "VSCODE_GIT_IPC_HANDLE": "{0}/sock"}
+             "VSCODE_IPC_HOOK_CLI": "{0}/sock", "VSCODE_GIT_IPC_HANDLE": "{0}/sock",
+             "SCREENDIR": "{0}", "ZELLIJ_SOCKET_DIR": "{0}", "EMACS_SOCKET_NAME": "{0}/sock", "EMACS_SERVER_FILE": "{0}/sock", "VSCODE_IPC_HOOK": "{0}/sock"}
 
 
 @row("E17.each", "Each folder of sockets that is hidden, and each variable that names one", gates=["MASK_PATTERNS", "MASK_HOME", "MASK_VARIABLES"])
 def each_mask(t):
-    made, socks, env = [], [], {}
-
-    def bind(folder):
-        path = pathlib.Path(folder)
-        for above in (*reversed(path.parents), path):
-            if not above.exists():
-                above.mkdir()
-                made.append(above)
-        name = path / ("sock" if "variables" in str(folder) else f"weir-lab-{os.getpid()}")
-        sock = socket.socket(socket.AF_UNIX)
-        sock.bind(str(name))
-        sock.listen()
-        os.chmod(name, 0o777)
-        socks.append((sock, name))
+    """The folders are there at the start and the sockets come later: what listens at the start is hidden by another gate."""
+    made, socks = [], []
+    folders = [pathlib.Path(folder) for folder in (*FOLDERS, *(t.lab.home / part for part in HOME_FOLDERS), *(t.lab.folder / "variables" / name for name in VARIABLES))]
+    names = [str(folder / ("sock" if "variables" in str(folder) else f"weir-lab-{os.getpid()}")) for folder in folders]
+    env = {name: value.format(t.lab.folder / "variables" / name) for name, value in VARIABLES.items()}
+    reach = ["python3", "-c", "import socket, sys\nprint('ready', flush=True)\nsys.stdin.readline()\nfor path in sys.argv[1:]:\n    try:\n        socket.socket(1).connect(path)\n"
+             "        print('reached', path)\n    except OSError as error:\n        print(error, path)\n", *names]
     try:
-        for folder in (*FOLDERS, *(t.lab.home / part for part in HOME_FOLDERS), *(t.lab.folder / "variables" / name for name in VARIABLES)):
-            bind(folder)
+        for folder in folders:
+            for path in (*reversed(folder.parents), folder):
+                if not path.exists():
+                    path.mkdir()
+                    made.append(path)
         for path in t.lab.home.rglob("*"):
             os.lchown(path, UID, UID)
-        env = {name: value.format(t.lab.folder / "variables" / name) for name, value in VARIABLES.items()}
-        names = [str(name) for _, name in socks]
-        reach = ["python3", "-c", "import socket, sys\nfor path in sys.argv[1:]:\n    try:\n        socket.socket(1).connect(path)\n        print('reached', path)\n"
-                 "    except OSError as error:\n        print(error, path)\n", *names]
-        outside = t.outside(reach, env=env).stdout
+        inside = t.start_inside(reach, env=env, stdin=-1)
+        need(inside.stdout.readline() == "ready\n", "the command did not start")
+        for name in names:
+            socks.append(socket.socket(socket.AF_UNIX))
+            socks[-1].bind(name)
+            socks[-1].listen()
+            os.chmod(name, 0o777)
+        said = inside.communicate("\n", timeout=30)[0]
+        outside = t.outside(reach, env=env, input="\n").stdout
         need(outside.count("reached") == len(names), "without Weir some cannot be reached either: " + outside)
-        done = t.inside(reach, env=env)
-        reached = [line for line in done.stdout.splitlines() if "reached" in line]
+        reached = [line for line in said.splitlines() if "reached" in line]
         want(not reached, f"reached: {reached}")
-        need(len(done.stdout.splitlines()) == len(names), done.stderr)
+        need(len(said.splitlines()) == len(names), "not all were tried: " + said)
     finally:
-        for sock, name in socks:
+        for sock in socks:
             sock.close()
-            name.unlink()
+        for name in names:
+            pathlib.Path(name).unlink(missing_ok=True)
         for path in reversed(made):
             with contextlib.suppress(OSError):
                 path.rmdir()
@@ -202,16 +233,14 @@ def later_tmux(t):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@row("E17.home", "Unix sockets elsewhere in the user's files", verdict=OPEN, security="Sockets of daemons outside the masked folders",
-     why="the workload has its caller's files, and a socket is one of them; `-v` names each that is left, stream and datagram")
-def home_sockets(t):
-    """Open, and told."""
-    for kind in ("stream", "datagram"):
-        path = f"{t.lab.home}/own-{kind}.sock"
-        with daemon(t, path, kind):
-            done = t.inside(ask(kind, path), ["-v"])
-            need("reached" in done.stdout, f"no longer open: {done.stdout}")
-            want(f"weir: a daemon outside can be reached at {path}\n" in done.stderr, f"-v does not name {path}: {done.stderr}")
+@row("E17.home", "Unix sockets that somebody makes elsewhere while the workload runs", verdict=OPEN, security="Sockets that a daemon makes",
+     why="the workload has its caller's files, and a socket is one of them; what listens at the start is hidden, known places are too")
+def elsewhere(t):
+    path = f"{t.lab.home}/later.sock"
+    command = t.start_inside(["python3", "-c", "import sys\nprint('ready', flush=True)\nsys.stdin.readline()\n" + ASK, f"stream {path}"], stdin=-1)
+    need(command.stdout.readline() == "ready\n", "the asker does not start")
+    with daemon(t, path):
+        need("reached" in command.communicate("\n", timeout=30)[0], "no longer open")
 
 
 @row("E15", "Inherited sockets: as a stream, above it, a datagram pair, an unconnected one", gates=["STANDARD_STREAMS", "INHERITED_DESCRIPTORS"])
@@ -245,8 +274,8 @@ def inherited(t):
     need(done.stdout == "works\n", "a connected stream is refused: " + done.stderr)
 
 
-@row("E15.passed", "A socket passed by SCM_RIGHTS from a process outside", verdict=OPEN, security="Sockets of daemons outside the masked folders",
-     why="it takes a process outside that hands one out on a socket the workload can reach: that is E17.home, and such a process could as well send by itself")
+@row("E15.passed", "A socket passed by SCM_RIGHTS from a process outside", verdict=OPEN, security="`--unix`, `--publish` and `--audit` open what they say",
+     why="it takes a process outside that hands one out on a socket the workload can reach: one that --unix names, or E17.home; such a process could as well send by itself")
 def passed(t):
     path = f"{t.lab.home}/giver.sock"
     give = (f"import array, socket\nlistener = socket.socket(1)\nlistener.bind('{path}')\nlistener.listen()\nprint('up', flush=True)\n"
@@ -256,7 +285,7 @@ def passed(t):
             "out = socket.socket(fileno=array.array('i', data[0][2])[0])\nout.sendall(b'out')\nprint('sent', len(out.recv(3)))\n")
     giver = t.lab.start(["python3", "-c", give])
     need(giver.stdout.readline() == "up\n", "the giver does not start")
-    done = t.inside(["python3", "-c", take], ["-v"])
+    done = t.inside(["python3", "-c", take], ["-v", "--unix", path])
     need("sent 3" in done.stdout, "no longer open: " + done.stdout + done.stderr)
     want(path in done.stderr, "-v does not name it")
 
