@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,19 +146,6 @@ static int fail(struct weir_err *err, const char *what, const char *path)
         int error = errno;
 
         return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot %s %s in the sandbox: %s", what, path, strerror(error));
-}
-
-/* Without HOME the user has a home all the same. */
-static char *find_home(void)
-{
-        const char *home = getenv("HOME");
-        const struct passwd *pw;
-
-        if (!home || home[0] != '/') {
-                pw = getpwuid(geteuid());
-                home = pw ? pw->pw_dir : NULL;
-        }
-        return home && home[0] == '/' && home[1] ? realpath(home, NULL) : NULL;
 }
 
 /* Whether --unix names @path, or a folder above it. */
@@ -408,7 +394,7 @@ static int mask_all(const struct work *work, const struct weir_strv *listening, 
 
 int weir_masks_setup(const struct weir_masks *masks, struct weir_err *err)
 {
-        struct work work = { .home = find_home() };
+        struct work work = { .home = weir_veil_home() };
         mode_t mask_before = umask(0022);
         int r;
 

@@ -5,7 +5,9 @@
  * The attacker has the caller's uid and files. A folder is protected by mounting it over itself read-only: a mount
  * point can be neither renamed nor removed. That would be worth nothing if a folder above it could be moved away and
  * another put in its place, so every ancestor that the user could rename is mounted over itself too, from the top down.
- * A symbolic link cannot be mounted on; a path that goes through one which the user could replace is refused.
+ * A symbolic link cannot be mounted on. Where a path goes through one, the link's folder is mounted over itself and
+ * takes no new entry, while all that stands in it stays as it was; of a home, or of the folder the command works in,
+ * that cannot be asked, and the link stays loose: the caller is told before the start (weir_mounts_loose_link()).
  *
  * The same at each other place at which the file system is mounted (aliases.c).
  *
@@ -17,6 +19,7 @@
  */
 #include "capture/mounts.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -31,11 +34,14 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/fd.h"
 #include "base/gate.h"
 #include "base/strutil.h"
 #include "capture/aliases.h"
 #include "capture/masks.h"
+#include "capture/mountinfo.h"
+#include "capture/veil.h"
+
+#define LINKS_MAX 40 /* as the kernel follows */
 
 static int fail(struct weir_err *err, const char *what, const char *path)
 {
@@ -98,14 +104,52 @@ static int pin_ancestors(const char *path, struct weir_err *err)
         return 0;
 }
 
-/* Follows @path link by link; a link that the user could replace is a way to another policy in the next run. */
-static int refuse_loose_links(const char *path, struct weir_err *err)
+/* The path of @path from the root; NULL without memory or current folder. */
+static char *make_absolute(const char *path)
+{
+        weir_auto_free char *here = path[0] == '/' ? NULL : getcwd(NULL, 0);
+
+        return path[0] == '/' ? strdup(path) : here ? weir_asprintf("%s/%s", here, path) : NULL;
+}
+
+struct walk {
+        int (*found)(struct walk *walk, const char *link, const char *folder);
+        const char *home;
+        char *loose; /* the first link that nothing holds */
+        bool file;
+        struct weir_err *err;
+};
+
+static int walk_links(struct walk *walk, const char *path, unsigned depth);
+
+/* @at is a link in @above: for it, and for what it points to. */
+static int walk_link(struct walk *walk, const char *at, const char *above, unsigned depth)
+{
+        weir_auto_free char *folder = realpath(above, NULL), *next = NULL;
+        char target[PATH_MAX];
+        ssize_t n = readlink(at, target, sizeof(target) - 1);
+        int r;
+
+        if (!folder || n <= 0)
+                return fail(walk->err, "follow", at);
+        target[n] = '\0';
+        next = target[0] == '/' ? strdup(target) : weir_asprintf("%s/%s", folder, target);
+        if (!next)
+                return weir_err_set(walk->err, -ENOMEM, "out of memory");
+        r = walk->found(walk, at, folder);
+        return r < 0 ? r : walk_links(walk, next, depth + 1);
+}
+
+/* Calls found() for each symbolic link on the way to @path, and on the way to where these point. */
+static int walk_links(struct walk *walk, const char *path, unsigned depth)
 {
         char at[PATH_MAX], above[PATH_MAX] = "/";
+        int r = 0;
 
-        if (geteuid() == 0 || strlen(path) >= sizeof(at) || !WEIR_GATE(LOOSE_LINKS))
-                return 0; /* root could replace anything, and is told so */
-        for (const char *slash = path; slash;) {
+        if (depth > LINKS_MAX || strlen(path) >= sizeof(at))
+                return weir_err_set(walk->err, WEIR_EINVALID,
+                                    "the path %.80s is too long, or goes through too many links", path);
+        for (const char *slash = path; slash && r == 0;) {
                 struct stat st;
                 size_t n;
 
@@ -113,14 +157,91 @@ static int refuse_loose_links(const char *path, struct weir_err *err)
                 n = slash ? (size_t)(slash - path) : strlen(path);
                 memcpy(at, path, n);
                 at[n] = '\0';
-                if (lstat(at, &st) == 0 && S_ISLNK(st.st_mode) && could_change(above))
-                        return weir_err_set(err, WEIR_EINVALID,
-                                            "%s goes through the symbolic link %s, which the command could replace; "
-                                            "name the real path",
-                                            path, at);
+                if (lstat(at, &st) == 0 && S_ISLNK(st.st_mode))
+                        r = walk_link(walk, at, above, depth);
                 memcpy(above, at, n + 1);
         }
+        return r;
+}
+
+/* Whether the links of a folder can be held. Files are named anywhere, also where work goes on: that is not stopped for
+ * them. */
+static bool can_hold(const struct walk *walk, const char *folder)
+{
+        return !walk->file && !weir_veil_too_much(folder, walk->home);
+}
+
+/* Nothing can be made, renamed or removed in @folder, and what stands in it is as it was. */
+static int hold_folder(const char *folder, struct weir_err *err)
+{
+        const struct dirent *entry;
+        DIR *dir = opendir(folder);
+        int r = 0;
+
+        if (!dir || bind_over_itself(folder) < 0)
+                r = fail(err, "hold", folder);
+        while (r == 0 && (entry = readdir(dir))) {
+                weir_auto_free char *path = weir_asprintf("%s/%s", folder, entry->d_name);
+                struct stat st;
+
+                if (!path)
+                        r = weir_err_set(err, -ENOMEM, "out of memory");
+                else if (!weir_streq(entry->d_name, ".") && !weir_streq(entry->d_name, "..") && lstat(path, &st) == 0 &&
+                         (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)) && bind_over_itself(path) < 0)
+                        r = fail(err, "keep", path);
+        }
+        if (dir)
+                (void)closedir(dir);
+        return r == 0 && make_read_only(folder) < 0 ? fail(err, "hold", folder) : r;
+}
+
+static int hold_link(struct walk *walk, const char *link, const char *folder)
+{
+        const char *name = strrchr(link, '/');
+        weir_auto_free char *real = weir_asprintf("%s%s", weir_streq(folder, "/") ? "" : folder, name);
+        int r;
+
+        if (!real)
+                return weir_err_set(walk->err, -ENOMEM, "out of memory");
+        r = pin_ancestors(real, walk->err);
+        return r == 0 && could_change(folder) && can_hold(walk, folder) ? hold_folder(folder, walk->err) : r;
+}
+
+static int note_loose(struct walk *walk, const char *link, const char *folder)
+{
+        if (!walk->loose && could_change(folder) && !can_hold(walk, folder))
+                walk->loose = strdup(link);
         return 0;
+}
+
+static int walk_from(const char *path, int (*found)(struct walk *walk, const char *link, const char *folder),
+                     char **ret_loose, struct weir_err *err)
+{
+        weir_auto_free char *home = weir_veil_home(), *absolute = make_absolute(path);
+        struct walk walk = { .found = found, .home = home, .err = err };
+        struct stat st;
+        int r;
+
+        if (geteuid() == 0)
+                return 0; /* root could replace anything, and is told so */
+        if (!absolute)
+                return weir_err_set(err, -ENOMEM, "out of memory");
+        walk.file = stat(absolute, &st) < 0 || !S_ISDIR(st.st_mode);
+        r = walk_links(&walk, absolute, 0);
+        if (r == 0 && ret_loose)
+                *ret_loose = TAKE_PTR(walk.loose);
+        free(walk.loose);
+        return r;
+}
+
+int weir_mounts_loose_link(const char *path, char **ret_link, struct weir_err *err)
+{
+        char *link = NULL;
+        int r = walk_from(path, note_loose, &link, err);
+
+        if (r == 0)
+                *ret_link = link;
+        return r;
 }
 
 /* @real has no links in it. */
@@ -143,24 +264,18 @@ static int hold(const char *real, struct weir_err *err)
 static int protect(const char *path, struct weir_err *err)
 {
         struct weir_strv aliases __attribute__((cleanup(weir_strv_clear))) = { 0 };
-        weir_auto_free char *absolute = NULL, *real = NULL, *here = NULL;
+        weir_auto_free char *absolute = make_absolute(path), *real = absolute ? realpath(absolute, NULL) : NULL;
         int r;
 
-        if (path[0] != '/') {
-                here = getcwd(NULL, 0);
-                absolute = here ? weir_asprintf("%s/%s", here, path) : NULL;
-        } else
-                absolute = strdup(path);
-        real = absolute ? realpath(absolute, NULL) : NULL;
         if (!real)
                 return fail(err, "find", path);
-        r = refuse_loose_links(absolute, err);
-        if (r < 0)
-                return r;
         /* Before the first mount of our own, which would be found too. */
         r = WEIR_GATE(ALIASES) ? weir_aliases_of(real, &aliases) : 0;
         if (r < 0)
                 return weir_err_set(err, r, "cannot read /proc/self/mountinfo: %s", strerror(-r));
+        r = WEIR_GATE(LOOSE_LINKS) ? walk_from(absolute, hold_link, NULL, err) : 0;
+        if (r < 0)
+                return r;
         r = hold(real, err);
         for (size_t i = 0; i < aliases.n && r == 0; i++)
                 r = hold(aliases.items[i], err);
@@ -186,47 +301,27 @@ static int mount_proc(struct weir_err *err)
         return WEIR_ELIMIT;
 }
 
-/* \040 and the like, as mountinfo writes what would end a word. */
-static void undo_escapes(char *text)
-{
-        char *to = text;
-
-        for (const char *at = text; *at; at++) {
-                if (at[0] == '\\' && at[1] >= '0' && at[1] <= '3' && at[2] && at[3]) {
-                        *to++ = (char)((at[1] - '0') << 6 | (at[2] - '0') << 3 | (at[3] - '0'));
-                        at += 3;
-                } else
-                        *to++ = *at;
-        }
-        *to = '\0';
-}
-
-/* Every mount of a file system by which the kernel is told what to do, wherever it is. */
+/*
+ * Every mount of a file system by which control groups and pins are changed becomes read-only, wherever it is; @kernel:
+ * by which the kernel is told what to do. A workload that can write into the cgroups of its user, which service
+ * managers hand over, would leave its own, and kill or freeze what is outside. What is mounted later is a matter of
+ * weir_namespaces_forbid_cgroups().
+ */
 static int hold_mounts(bool kernel, struct weir_err *err)
 {
-        /* The first three of these in any case. */
-        static const char *const held[] = { "cgroup", "cgroup2", "bpf", "sysfs", "debugfs", "tracefs", "securityfs" };
-        const size_t n_held = kernel ? WEIR_ARRAY_SIZE(held) : 3;
-        weir_auto_free char *text = NULL;
-        char *rest, *line;
-        size_t n;
-        int r = weir_file_slurp(AT_FDCWD, "/proc/self/mountinfo", 4 * 1024 * 1024, &text, &n);
+        static const char *const groups[] = { "cgroup", "cgroup2", "bpf", NULL };
+        static const char *const all[] = {
+                "cgroup", "cgroup2", "bpf", "sysfs", "debugfs", "tracefs", "securityfs", NULL
+        };
+        struct weir_strv points __attribute__((cleanup(weir_strv_clear))) = { 0 };
+        int r = weir_mountinfo_points(kernel ? all : groups, &points);
 
         if (r < 0)
                 return weir_err_set(err, r, "cannot read /proc/self/mountinfo: %s", strerror(-r));
-        for (rest = text; (line = strsep(&rest, "\n"));) {
-                char point[PATH_MAX], type[32];
-                const char *dash = strstr(line, " - ");
-
-                if (!dash || sscanf(line, "%*s %*s %*s %*s %4095s", point) != 1 || sscanf(dash + 3, "%31s", type) != 1)
-                        continue;
-                undo_escapes(point);
-                for (size_t i = 0; i < n_held; i++)
-                        /* One that another is mounted over cannot be reached by anybody. */
-                        if (weir_streq(type, held[i]) && make_read_only(point) < 0 && errno != EINVAL &&
-                            errno != ENOENT)
-                                return fail(err, "hold", point);
-        }
+        for (size_t i = 0; i < points.n; i++)
+                /* One that another is mounted over cannot be reached by anybody. */
+                if (make_read_only(points.items[i]) < 0 && errno != EINVAL && errno != ENOENT)
+                        return fail(err, "hold", points.items[i]);
         return 0;
 }
 
@@ -265,7 +360,7 @@ int weir_mounts_setup(const struct weir_mounts *mounts, struct weir_err *err)
         if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
                 return fail(err, "detach the mounts below", "/");
         /* By the host's /proc, and before anything is mounted there: what is held is found by its path. */
-        r = mounts->hold_groups ? hold_mounts(mounts->hold_kernel, err) : 0;
+        r = mounts->hold_groups || WEIR_GATE(READ_ONLY_CGROUPS) ? hold_mounts(mounts->hold_kernel, err) : 0;
         if (r < 0)
                 return r;
         if (mounts->own_pids) {

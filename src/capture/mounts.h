@@ -27,3 +27,13 @@ struct weir_mounts {
  * Return: 0; WEIR_EUNSUPPORTED (WEIR_ELIMIT where it is /proc alone that cannot be mounted) or WEIR_EINVALID with @err
  */
 WEIR_MUST int weir_mounts_setup(const struct weir_mounts *mounts, struct weir_err *err);
+
+/**
+ * weir_mounts_loose_link() - outside the sandbox: whether a protected path goes through a link that stays replaceable
+ * @path:     as in weir_mounts.protect, and it exists
+ * @ret_link: the first such link, on the heap; NULL if there is none
+ *
+ * The target is protected all the same; it is a later run that might find another.
+ * Return: 0; WEIR_EINVALID, WEIR_EUNSUPPORTED or -ENOMEM with @err
+ */
+WEIR_MUST int weir_mounts_loose_link(const char *path, char **ret_link, struct weir_err *err);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -146,4 +147,24 @@ int weir_namespaces_map(pid_t pid, struct weir_err *err)
         return r < 0 ? weir_err_set(err, WEIR_EUNSUPPORTED, "cannot write the id maps of the sandbox: %s",
                                     strerror(-r)) :
                        0;
+}
+
+/* PROC_USER_INIT_INO of the kernel, which is part of its interface by now: lsns(8) and others compare with it. */
+#define HOSTS_USERS 0xEFFFFFFDU
+
+int weir_namespaces_forbid_cgroups(struct weir_err *err)
+{
+        weir_auto_close int fd = open("/proc/sys/user/max_cgroup_namespaces", O_WRONLY | O_CLOEXEC);
+        struct stat st;
+
+        /* The setting is that of the user namespace one is in, and the host's is not to be touched. */
+        if (stat("/proc/self/ns/user", &st) == 0 && st.st_ino == HOSTS_USERS)
+                return weir_err_set(err, -EINVAL, "the sandbox has no user namespace of its own");
+        /* A kernel without cgroups; or a container whose settings are read-only, where they are not ours to make. */
+        if (fd < 0 && (errno == ENOENT || errno == EROFS))
+                return 0;
+        if (fd < 0 || write(fd, "0", 1) < 0)
+                return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot forbid cgroup namespaces in the sandbox: %s",
+                                    strerror(errno));
+        return 0;
 }

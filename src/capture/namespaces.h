@@ -28,3 +28,11 @@ WEIR_MUST int weir_namespaces_map(pid_t pid, struct weir_err *err);
  * Return: @r or, if @err changed, WEIR_EUNSUPPORTED
  */
 int weir_namespaces_explain(int r, struct weir_err *err);
+/**
+ * weir_namespaces_forbid_cgroups() - inside, with capabilities over a user namespace of one's own
+ * Who has a cgroup namespace can mount cgroups anew, writable, from its own cgroup downward; the supervisor is in the
+ * same. So there are none in the sandbox's user namespace nor below it (/proc/sys/user/max_cgroup_namespaces).
+ *
+ * Return: 0; WEIR_EUNSUPPORTED with @err
+ */
+WEIR_MUST int weir_namespaces_forbid_cgroups(struct weir_err *err);

@@ -45,6 +45,7 @@
 #include "capture/handoff.h"
 #include "capture/landlock.h"
 #include "capture/mounts.h"
+#include "capture/namespaces.h"
 #include "capture/netlink.h"
 #include "capture/nft_rules.h"
 #include "capture/protocol.h"
@@ -137,7 +138,9 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
                 r = lay(&ports, WEIR_NFT_REDIRECT, NULL, &laid, err);
         }
         /* Not while nft runs. */
-        return r < 0 ? r : weir_devices_setup(s->options->unix_paths, err);
+        if (r == 0)
+                r = weir_devices_setup(s->options->unix_paths, err);
+        return r == 0 && WEIR_GATE(READ_ONLY_CGROUPS) ? weir_namespaces_forbid_cgroups(err) : r;
 }
 
 static int close_door(const struct weir_sandbox *s, enum weir_box_handoff handoff, struct weir_err *err)

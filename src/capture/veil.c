@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,19 @@ bool weir_veil_is_folder(const char *path)
         struct stat st;
 
         return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+char *weir_veil_home(void)
+{
+        const char *home = getenv("HOME");
+        const struct passwd *pw;
+
+        /* Without HOME the user has a home all the same. */
+        if (!home || home[0] != '/') {
+                pw = getpwuid(geteuid());
+                home = pw ? pw->pw_dir : NULL;
+        }
+        return home && home[0] == '/' && home[1] ? realpath(home, NULL) : NULL;
 }
 
 /* Whether @path is @below or a folder above it. */

@@ -12,6 +12,8 @@ struct weir_err;
 
 /* Whether @path is a folder, and no link to one. */
 bool weir_veil_is_folder(const char *path);
+/* The real path of this user's home, with HOME or without; NULL if there is none. On the heap. */
+char *weir_veil_home(void);
 /* Whether a real path is too much to hide or to hold: the root, a home, /tmp, what the command stands in, or a folder
  * above one of these. @home may be NULL. */
 bool weir_veil_too_much(const char *path, const char *home);

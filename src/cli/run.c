@@ -26,11 +26,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/gate.h"
 #include "base/log.h"
 #include "base/strutil.h"
+#include "capture/mounts.h"
 #include "cli/commands.h"
 #include "cli/run_options.h"
 #include "cli/terminal.h"
@@ -198,6 +200,27 @@ static int open_log(struct run *run, struct weir_err *err)
         if (S_ISREG(st.st_mode) || (S_ISFIFO(st.st_mode) && has_place(path, &st)))
                 return weir_strv_add(&run->protect, path);
         return 0;
+}
+
+/* A link at home or where work goes on cannot be held. This run is safe from it; a later one that follows it is not. */
+static int warn_of_links(const struct run *run, struct weir_err *err)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < run->protect.n && r == 0; i++) {
+                weir_auto(buf) struct weir_buf shown = { 0 };
+                weir_auto_free char *link = NULL;
+
+                r = weir_mounts_loose_link(run->protect.items[i], &link, err);
+                if (!link || run->options.quiet)
+                        continue;
+                weir_buf_escape(&shown, link, strlen(link));
+                weir_log(WEIR_LOG_WARNING,
+                         "%s is a symbolic link that the command could replace: a later run would find what it put "
+                         "there; name the real path",
+                         shown.data ? shown.data : "?");
+        }
+        return r;
 }
 
 static bool denials_held(void *context)
@@ -434,6 +457,8 @@ static int prepare(struct run *run, struct weir_err *err)
                 r = open_store(run, err);
         if (r == 0)
                 r = open_log(run, err);
+        if (r == 0)
+                r = warn_of_links(run, err);
         if (r == 0)
                 r = open_sink(run, err);
         if (r == 0) {

@@ -362,6 +362,7 @@ def policy_files(t):
         need(before != after, f"{name}: changes nothing without Weir either")
     missing_store(t, rule)
     policy_file(t)
+    linked_store(t)
     log_file(t)
 
 
@@ -379,7 +380,7 @@ def missing_store(t, rule):
 
 
 def policy_file(t):
-    """-f files: as a path, as a descriptor from before, through a link that could be turned elsewhere."""
+    """-f files: as a path, as a descriptor from before."""
     text = external_service("fixed", [OTHER4 + "/32"])
     policy = t.lab.user_file("policies/fixed.yaml", text)
     for script in (f"echo evil >> {policy}", f"mv {policy} {policy}.old", f"rm -rf {policy.parent}", f"mv {policy.parent} {policy.parent}.old",
@@ -391,12 +392,23 @@ def policy_file(t):
         done = t.lab.run(["bash", "-c", f"{weir} -- bash -c 'echo evil > /proc/self/fd/{number}; head -c 4 <&{number}' {number}< {policy}"], env=t.environment())
         want(policy.read_text() == text, f"the policy was written through descriptor {number}")
         need(done.stdout == text[:4], "the descriptor cannot be read any more: " + done.stderr)
-    link = t.lab.home / "link.yaml"
-    link.unlink(missing_ok=True)
-    os.symlink(policy, link)
+
+
+def linked_store(t):
+    """A link on the way to the store, in a folder that can be held: it cannot be turned elsewhere, nor its folder."""
+    home = t.lab.home
+    folder, link = home / "linked", home / "linked" / "state"
+    for path in (folder, home / "behind"):
+        path.mkdir()
+        os.chown(path, UID, UID)
+    os.symlink("../behind", link)
     os.lchown(link, UID, UID)
-    t.inside(["sh", "-c", f"ln -sf {t.lab.home}/open.yaml {link}"], ["-f", link])
-    want(os.readlink(link) == str(policy), "the policy was exchanged through its link")
+    env = {"WEIR_STORE": f"dir:{link}/store"}
+    for script in (f"ln -sfn {home} {link}", f"rm {link}", f"mv {link} {link}.old", f"mv {folder} {folder}.old", f"mv {home}/behind {home}/before"):
+        t.inside(["sh", "-c", f"({script}) 2>/dev/null; true"], env=env)
+        want(link.is_symlink() and os.readlink(link) == "../behind" and (home / "behind/store").is_dir(), f"{script}: the policy was exchanged through its link")
+    t.outside(["ln", "-sfn", home, link])
+    need(os.readlink(link) == str(home), "without Weir the link cannot be turned either")
 
 
 def log_file(t):

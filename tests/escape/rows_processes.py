@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways out by other processes: the supervisor, the terminal, the record of what happened."""
+import contextlib
 import json
 import os
 import pathlib
@@ -150,6 +151,51 @@ def privileges(t):
     program.chmod(0o4755)
     need(t.outside([program, "-u"]).stdout == "0\n", "without Weir the program does not become root either")
     want(t.inside([program, "-u"]).stdout == f"{UID}\n", "a program became another user")
+
+
+@contextlib.contextmanager
+def handed_over():
+    """A cgroup of the user's, as a service manager makes it, with one for the workload and one for what is outside."""
+    mounts = re.findall(r"(?m)^\S+ (\S+) cgroup2 ", pathlib.Path("/proc/mounts").read_text())
+    need(mounts, "this machine has no cgroup v2")
+    top = pathlib.Path(mounts[0]) / f"weir-lab-{os.getpid()}"
+    folders = [top, top / "own", top / "other"]
+    try:
+        for folder in folders:
+            folder.mkdir()
+            for path in (folder, folder / "cgroup.procs", folder / "cgroup.kill", folder / "cgroup.freeze"):
+                os.chown(path, UID, UID)
+        yield top
+    finally:
+        (top / "cgroup.kill").write_text("1")
+        wait_until(lambda: "populated 0" in (top / "cgroup.events").read_text(), 10)
+        for folder in reversed(folders):
+            folder.rmdir()
+
+
+def in_cgroup(t, cgroup, argv):
+    """As the user in that cgroup. The lab's /sys is one without cgroups, so they are mounted there."""
+    user = t.lab.argv(argv, env=t.environment())[4:]
+    script = f"mount -t cgroup2 none /sys/fs/cgroup && echo 0 >/sys/fs/cgroup/{cgroup.parent.name}/own/cgroup.procs && exec \"$@\""
+    return t.lab.run(["sh", "-c", script, "sh", *user], as_root=True)
+
+
+@row("E16.cgroup", "Cgroups that the user owns: leaving, killing others, mounting them anew", gates=["READ_ONLY_CGROUPS"])
+def cgroups(t):
+    with handed_over() as top:
+        folder = f"/sys/fs/cgroup/{top.name}"
+        script = (f"exec 2>/dev/null; sh -c 'echo 0 >{folder}/other/cgroup.procs && echo left'; echo 1 >{folder}/other/cgroup.kill && echo killed;"
+                  " unshare -UrmC sh -c 'mount -t cgroup2 none /mnt && echo 0 >/mnt/cgroup.freeze && echo anew'; echo end")
+        for inside in (True, False):
+            outside = t.lab.start(["sleep", "300"])
+            (top / "other" / "cgroup.procs").write_text(str(outside.pid))
+            argv = ["sh", "-c", script]
+            done = in_cgroup(t, top / "own", t.run_argv(argv) if inside else argv)
+            if inside:
+                need(done.stdout.endswith("end\n"), "the workload did not run: " + done.stderr)
+                want(done.stdout == "end\n" and outside.poll() is None, "the workload changed cgroups: " + done.stdout)
+            else:
+                need(done.stdout == "left\nkilled\nanew\nend\n", "without Weir it cannot be done either: " + done.stdout)
 
 
 @row("X5", "The supervisor as a process: memory, core, tracing, by the user's other programs", gates=["SUPERVISOR_MEMORY"])
