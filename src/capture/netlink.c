@@ -65,14 +65,22 @@ static int bring_up(struct mnl_socket *socket)
         return weir_netlink_ask(socket, request);
 }
 
+/* Begins in @buf the request for something that is not there yet. */
+static struct nlmsghdr *put_new(char *buf, uint16_t type)
+{
+        struct nlmsghdr *request = mnl_nlmsg_put_header(buf);
+
+        request->nlmsg_type = type;
+        request->nlmsg_flags = NLM_F_CREATE | NLM_F_EXCL;
+        return request;
+}
+
 static int add_address(struct mnl_socket *socket, int family, const void *address, size_t n)
 {
         char buf[256];
-        struct nlmsghdr *request = mnl_nlmsg_put_header(buf);
+        struct nlmsghdr *request = put_new(buf, RTM_NEWADDR);
         struct ifaddrmsg *message;
 
-        request->nlmsg_type = RTM_NEWADDR;
-        request->nlmsg_flags = NLM_F_CREATE | NLM_F_EXCL;
         message = mnl_nlmsg_put_extra_header(request, sizeof(*message));
         message->ifa_family = (uint8_t)family;
         message->ifa_prefixlen = (uint8_t)(n * 8);
@@ -88,11 +96,9 @@ static int add_address(struct mnl_socket *socket, int family, const void *addres
 static int add_route(struct mnl_socket *socket, int family, const void *source, size_t n)
 {
         char buf[256];
-        struct nlmsghdr *request = mnl_nlmsg_put_header(buf);
+        struct nlmsghdr *request = put_new(buf, RTM_NEWROUTE);
         struct rtmsg *route;
 
-        request->nlmsg_type = RTM_NEWROUTE;
-        request->nlmsg_flags = NLM_F_CREATE | NLM_F_EXCL;
         route = mnl_nlmsg_put_extra_header(request, sizeof(*route));
         route->rtm_family = (uint8_t)family;
         route->rtm_table = RT_TABLE_LOCAL;

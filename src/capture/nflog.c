@@ -103,13 +103,15 @@ static enum weir_ip_protocol protocol_of(uint8_t number)
         return number == IPPROTO_ICMP || number == IPPROTO_ICMPV6 ? WEIR_IP_ICMP : WEIR_IP_OTHER;
 }
 
+/* clang-format off */
 /*
- * IPv4, RFC 791:  version 4, header length 4 | ... 8 bytes ... | TTL 8 | protocol 8 | checksum 16 | source 32 |
- * destination 32 | options IPv6, RFC 8200: version 4 | ... 5 bytes ... | next header 8 | hop limit 8 | source 128 |
- * destination 128
+ * IPv4, RFC 791:   version 4 | header length 4 | 8 bytes | TTL 8 | protocol 8 | checksum 16 | source 32 | destination 32
+ * IPv6, RFC 8200:  version 4 | 44 bits | next header 8 | hop limit 8 | source 128 | destination 128
  *
- * Extension headers are not followed: the packet is refused whatever they hide, and is named by its first one.
+ * Options and extension headers are not followed: the packet is refused whatever they hide, and is named by its first
+ * one.
  */
+/* clang-format on */
 static bool parse_packet(const void *bytes, size_t n, struct weir_rejected *ret)
 {
         struct weir_cursor c = weir_cursor(bytes, n);

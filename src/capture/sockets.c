@@ -36,23 +36,32 @@ static int bound_port(int fd, uint16_t *ret_port)
         return 0;
 }
 
+/* The loopback address of one family. Return: its length */
+static socklen_t loopback(int family, uint16_t port, struct sockaddr_storage *ret)
+{
+        const struct sockaddr_in in = { .sin_family = AF_INET,
+                                        .sin_port = htons(port),
+                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        const struct sockaddr_in6 in6 = { .sin6_family = AF_INET6,
+                                          .sin6_port = htons(port),
+                                          .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+        bool v4 = family == AF_INET;
+
+        memcpy(ret, v4 ? (const void *)&in : (const void *)&in6, v4 ? sizeof(in) : sizeof(in6));
+        return v4 ? sizeof(in) : sizeof(in6);
+}
+
 /* On the loopback address of one family. @port: 0 to be given one. */
 static int open_listener(int family, uint16_t port)
 {
-        struct sockaddr_in in = { .sin_family = AF_INET,
-                                  .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6,
-                                    .sin6_port = htons(port),
-                                    .sin6_addr = IN6ADDR_LOOPBACK_INIT };
-        bool v4 = family == AF_INET;
+        struct sockaddr_storage sa;
+        socklen_t length = loopback(family, port, &sa);
         weir_auto_close int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
         /* On a port that was named, what is left of an earlier proxy's connections must not stand in the way. */
         if (fd < 0 || (port && set(fd, SOL_SOCKET, SO_REUSEADDR) < 0) ||
-            (!v4 && set(fd, IPPROTO_IPV6, IPV6_V6ONLY) < 0) ||
-            bind(fd, v4 ? (struct sockaddr *)&in : (struct sockaddr *)&in6, v4 ? sizeof(in) : sizeof(in6)) < 0 ||
-            listen(fd, BACKLOG) < 0)
+            (family == AF_INET6 && set(fd, IPPROTO_IPV6, IPV6_V6ONLY) < 0) ||
+            bind(fd, (const struct sockaddr *)&sa, length) < 0 || listen(fd, BACKLOG) < 0)
                 return -errno;
         return TAKE_FD(fd);
 }
@@ -136,25 +145,21 @@ int weir_sockets_transparent(const int fds[static WEIR_BOX_FD_COUNT], struct wei
         return 0;
 }
 
-static int connect_to(int family, const struct sockaddr *sa, socklen_t length)
+static int connect_to(int family, uint16_t port)
 {
+        struct sockaddr_storage sa;
+        socklen_t length = loopback(family, port, &sa);
         weir_auto_close int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-        if (fd < 0 || (connect(fd, sa, length) < 0 && errno != EINPROGRESS))
+        if (fd < 0 || (connect(fd, (const struct sockaddr *)&sa, length) < 0 && errno != EINPROGRESS))
                 return -errno;
         return TAKE_FD(fd);
 }
 
 int weir_sockets_connect(uint16_t port)
 {
-        struct sockaddr_in in = { .sin_family = AF_INET,
-                                  .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6,
-                                    .sin6_port = htons(port),
-                                    .sin6_addr = IN6ADDR_LOOPBACK_INIT };
-        int fd = connect_to(AF_INET, (struct sockaddr *)&in, sizeof(in));
+        int fd = connect_to(AF_INET, port);
 
         /* Over loopback a refusal comes at once, so this tells which family the server listens on. */
-        return fd == -ECONNREFUSED ? connect_to(AF_INET6, (struct sockaddr *)&in6, sizeof(in6)) : fd;
+        return fd == -ECONNREFUSED ? connect_to(AF_INET6, port) : fd;
 }

@@ -28,16 +28,19 @@
 #define HEAD_MAX (WEIR_DNS_HEADER + 255 + 4)
 #define BATCH 64 /* datagrams or connections a wake-up, so that nobody starves the rest of the loop */
 
+/* clang-format off */
 /*
  * Query states
  *
  * FREE         not in use. Only query_new() may touch it.
- * UDP          sent to an upstream from a connected socket; waiting for a datagram that answers it.
- *              Allowed: query_answer(), query_fail_try(), query_close(). Caveat: what does not answer it is ignored,
- * not an error. TCP_CONNECT  the upstream socket is connecting; nothing was sent. TCP_READ     sent; the frame is being
- * read into @reply, allocated once its length is known. Caveat: a wrong reply ends the try, for nobody else writes into
- * that stream.
+ * UDP          sent to an upstream from a connected socket; waiting for a datagram that answers it. Allowed:
+ *              query_answer(), query_fail_try(), query_close(). Caveat: what does not answer it is ignored, not an
+ *              error.
+ * TCP_CONNECT  the upstream socket is connecting; nothing was sent.
+ * TCP_READ     sent; the frame is being read into @reply, allocated once its length is known. Caveat: a wrong reply ends
+ *              the try, for nobody else writes into that stream.
  */
+/* clang-format on */
 enum query_state { QUERY_FREE = 0, QUERY_UDP, QUERY_TCP_CONNECT, QUERY_TCP_READ };
 
 /* Where a datagram came from and what it was sent to, in the form sendmsg(2) takes back. */
