@@ -90,7 +90,7 @@ int weir_copies_run(struct weir_err *err)
         if (!WEIR_GATE(MASK_RUN))
                 return 0;
         remember_run(&copy);
-        r = weir_veil_is_folder("/run") && WEIR_GATE(MASKS) ? weir_veil_folder("/run", 0755, err) : 0;
+        r = weir_veil_is_folder("/run") && WEIR_GATE(MASKS) ? weir_veil_folder("/run", err) : 0;
         if (r == 0)
                 r = restore_run(&copy, err);
         free(copy.text);
@@ -129,7 +129,7 @@ int weir_copies_ssh(struct weir_err *err)
         if (folder < 0)
                 return 0;
         parts = openat(folder, "ssh_config.d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        r = weir_veil_folder("/etc/ssh", 0755, err);
+        r = weir_veil_folder("/etc/ssh", err);
         if (r < 0) {
                 (void)close(folder);
                 if (parts >= 0)

@@ -5,8 +5,11 @@
  * What stands in /dev goes out too: the socket of a syslog that forwards, the ends of virtual machines, modems, cards;
  * and the other terminals of the same user, which can be read and written by their names. So /dev is a tmpfs with what
  * programs need to run, and graphics and compute; all else is left out, whatever is plugged in later. Terminals and
- * shared memory are instances of their own. The caller's terminal stays open in the command, is /dev/tty as ever, and
- * goes by the name /dev/console, since a name below /dev/pts would be one of the host's.
+ * shared memory are instances of their own.
+ *
+ * The caller's terminal keeps its name, /dev/pts/N, which ttyname(3), $SSH_TTY and $GPG_TTY rely on: it is mounted on
+ * the terminal of that number of the new instance, which must be there for that and is held for as long as the sandbox
+ * is. A number that is too high for that becomes /dev/console.
  *
  * Not while nft runs, which opens /dev/stdin.
  */
@@ -29,6 +32,9 @@
 #include "base/strutil.h"
 
 #define KEPT_MAX 64
+#define PTS "/dev/pts/"
+/* Terminals are numbered from 0 in each instance, so as many are opened for a moment. */
+#define TERMINALS_MAX 256
 
 /* Nodes and folders below /dev that stay. Virtual machines and tunnels inside have the sandbox's network and no other.
  */
@@ -83,17 +89,16 @@ static size_t keep_patterns(struct kept *kept, size_t n)
         return n;
 }
 
-/* The terminal that the command has as a standard stream; a virtual console keeps its name. */
+/* The terminal that the command has as a standard stream. */
 static size_t keep_terminal(struct kept *kept, size_t n)
 {
         for (int fd = 0; fd <= STDERR_FILENO; fd++) {
                 char path[PATH_MAX];
                 struct stat here, there;
 
-                if (!isatty(fd) || ttyname_r(fd, path, sizeof(path)) != 0 || fstat(fd, &here) < 0 ||
-                    stat(path, &there) < 0 || here.st_rdev != there.st_rdev)
-                        continue;
-                return keep(kept, n, path, weir_starts_with(path, "/dev/pts/") ? "/dev/console" : path);
+                if (isatty(fd) && ttyname_r(fd, path, sizeof(path)) == 0 && fstat(fd, &here) == 0 &&
+                    stat(path, &there) == 0 && here.st_rdev == there.st_rdev)
+                        return keep(kept, n, path, path);
         }
         return n;
 }
@@ -110,6 +115,25 @@ static void make_above(const char *path)
         }
 }
 
+/* Opens terminals of the new instance up to that of @path and keeps its other end open, for @path to be there. -1 if
+ * there would be too many. */
+static int hold_number(const char *path)
+{
+        int fds[TERMINALS_MAX], held = -1;
+        uint64_t number;
+        size_t n = 0;
+
+        if (weir_parse_uint(path + strlen(PTS), TERMINALS_MAX - 1, &number) < 0)
+                return -1;
+        while (n <= number && (fds[n] = open(PTS "ptmx", O_RDWR | O_CLOEXEC | O_NOCTTY)) >= 0)
+                n++;
+        if (n > number)
+                held = fds[--n];
+        while (n > 0)
+                (void)close(fds[--n]);
+        return held;
+}
+
 static int bring_back(const struct kept *kept, struct weir_err *err)
 {
         char from[32];
@@ -122,7 +146,7 @@ static int bring_back(const struct kept *kept, struct weir_err *err)
         if (S_ISDIR(st.st_mode)) {
                 if (mkdir(kept->path, 0755) < 0 && errno != EEXIST)
                         return fail(err, "keep", kept->path);
-        } else {
+        } else if (access(kept->path, F_OK) < 0) {
                 fd = open(kept->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600);
                 if (fd < 0)
                         return fail(err, "keep", kept->path);
@@ -150,7 +174,27 @@ static int make_own(struct weir_err *err)
         return 0;
 }
 
-int weir_devices_setup(const char *const *unix_paths, struct weir_err *err)
+/* Nodes first, and the terminal once there is an instance for it. */
+static int bring_all_back(struct kept *kept, size_t n, int *ret_held, struct weir_err *err)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < n && r == 0; i++)
+                if (!weir_starts_with(kept[i].path, PTS))
+                        r = bring_back(&kept[i], err);
+        if (r == 0)
+                r = make_own(err);
+        for (size_t i = 0; i < n && r == 0; i++)
+                if (weir_starts_with(kept[i].path, PTS)) {
+                        *ret_held = hold_number(kept[i].path);
+                        if (*ret_held < 0)
+                                (void)snprintf(kept[i].path, sizeof(kept[i].path), "/dev/console");
+                        r = bring_back(&kept[i], err);
+                }
+        return r;
+}
+
+int weir_devices_setup(const char *const *unix_paths, int *ret_held, struct weir_err *err)
 {
         struct kept kept[KEPT_MAX];
         size_t n = 0;
@@ -165,10 +209,9 @@ int weir_devices_setup(const char *const *unix_paths, struct weir_err *err)
                         n = keep(kept, n, *unix_paths, *unix_paths);
         if (mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4096") < 0)
                 r = fail(err, "cover", "/dev");
-        for (size_t i = 0; i < n; i++) {
-                if (r == 0)
-                        r = bring_back(&kept[i], err);
+        if (r == 0)
+                r = bring_all_back(kept, n, ret_held, err);
+        for (size_t i = 0; i < n; i++)
                 (void)close(kept[i].fd);
-        }
-        return r == 0 ? make_own(err) : r;
+        return r;
 }

@@ -26,6 +26,11 @@ static long abi(void)
         return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
+bool weir_landlock_can_scope(void)
+{
+        return abi() >= SCOPES_ABI && WEIR_GATE(SIGNAL_SCOPE);
+}
+
 bool weir_landlock_has_network(void)
 {
         return abi() >= NETWORK_ABI;
@@ -33,10 +38,9 @@ bool weir_landlock_has_network(void)
 
 int weir_landlock_enter(bool no_tcp)
 {
-        const long has = abi();
         const struct ruleset_attr attr = {
                 .handled_access_net = no_tcp ? ACCESS_NET_BIND_TCP | ACCESS_NET_CONNECT_TCP : 0,
-                .scoped = has >= SCOPES_ABI && WEIR_GATE(SIGNAL_SCOPE) ? SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL : 0,
+                .scoped = weir_landlock_can_scope() ? SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL : 0,
         };
         weir_auto_close int ruleset = -1;
 

@@ -7,6 +7,8 @@
 
 #include "base/cleanup.h"
 
+/* Whether this kernel has scopes (ABI 6, Linux 6.12). */
+bool weir_landlock_can_scope(void);
 /* Whether connecting and binding can be forbidden (ABI 4, Linux 6.7). */
 bool weir_landlock_has_network(void);
 /**

@@ -97,36 +97,35 @@ enum kind {
 static const struct {
         const char *name, *prefix;
         enum kind kind;
-        mode_t mode;
 } variables[] = {
-        { "XDG_RUNTIME_DIR", "", RUNTIME, 0700 },
-        { "TMUX_TMPDIR", "", RUNTIME, 0755 },
-        { "SCREENDIR", "", RUNTIME, 0700 },
-        { "ZELLIJ_SOCKET_DIR", "", RUNTIME, 0700 },
-        { "GNUPGHOME", "", MIXED, 0 },
-        { "SSH_AUTH_SOCK", "", SOCKET, 0 },
-        { "DOCKER_HOST", "unix://", SOCKET, 0 },
-        { "CONTAINER_HOST", "unix://", SOCKET, 0 },
-        { "BUILDKIT_HOST", "unix://", SOCKET, 0 },
-        { "CONTAINERD_ADDRESS", "", SOCKET, 0 },
-        { "DBUS_SESSION_BUS_ADDRESS", "unix:path=", SOCKET, 0 },
-        { "DBUS_SYSTEM_BUS_ADDRESS", "unix:path=", SOCKET, 0 },
-        { "TMUX", "", SOCKET, 0 },
-        { "WAYLAND_DISPLAY", "", SOCKET, 0 },
-        { "PULSE_SERVER", "unix:", SOCKET, 0 },
-        { "GPG_AGENT_INFO", "", SOCKET, 0 },
-        { "SWAYSOCK", "", SOCKET, 0 },
-        { "I3SOCK", "", SOCKET, 0 },
-        { "KITTY_LISTEN_ON", "unix:", SOCKET, 0 },
-        { "ALACRITTY_SOCKET", "", SOCKET, 0 },
-        { "WEZTERM_UNIX_SOCKET", "", SOCKET, 0 },
-        { "NVIM", "", SOCKET, 0 },
-        { "NVIM_LISTEN_ADDRESS", "", SOCKET, 0 },
-        { "EMACS_SOCKET_NAME", "", SOCKET, 0 },
-        { "EMACS_SERVER_FILE", "", SOCKET, 0 },
-        { "VSCODE_IPC_HOOK_CLI", "", SOCKET, 0 },
-        { "VSCODE_IPC_HOOK", "", SOCKET, 0 },
-        { "VSCODE_GIT_IPC_HANDLE", "", SOCKET, 0 },
+        { "XDG_RUNTIME_DIR", "", RUNTIME },
+        { "TMUX_TMPDIR", "", RUNTIME },
+        { "SCREENDIR", "", RUNTIME },
+        { "ZELLIJ_SOCKET_DIR", "", RUNTIME },
+        { "GNUPGHOME", "", MIXED },
+        { "SSH_AUTH_SOCK", "", SOCKET },
+        { "DOCKER_HOST", "unix://", SOCKET },
+        { "CONTAINER_HOST", "unix://", SOCKET },
+        { "BUILDKIT_HOST", "unix://", SOCKET },
+        { "CONTAINERD_ADDRESS", "", SOCKET },
+        { "DBUS_SESSION_BUS_ADDRESS", "unix:path=", SOCKET },
+        { "DBUS_SYSTEM_BUS_ADDRESS", "unix:path=", SOCKET },
+        { "TMUX", "", SOCKET },
+        { "WAYLAND_DISPLAY", "", SOCKET },
+        { "PULSE_SERVER", "unix:", SOCKET },
+        { "GPG_AGENT_INFO", "", SOCKET },
+        { "SWAYSOCK", "", SOCKET },
+        { "I3SOCK", "", SOCKET },
+        { "KITTY_LISTEN_ON", "unix:", SOCKET },
+        { "ALACRITTY_SOCKET", "", SOCKET },
+        { "WEZTERM_UNIX_SOCKET", "", SOCKET },
+        { "NVIM", "", SOCKET },
+        { "NVIM_LISTEN_ADDRESS", "", SOCKET },
+        { "EMACS_SOCKET_NAME", "", SOCKET },
+        { "EMACS_SERVER_FILE", "", SOCKET },
+        { "VSCODE_IPC_HOOK_CLI", "", SOCKET },
+        { "VSCODE_IPC_HOOK", "", SOCKET },
+        { "VSCODE_GIT_IPC_HANDLE", "", SOCKET },
 };
 
 struct kept {
@@ -172,13 +171,13 @@ static bool may_hide(const struct work *work, const char *path)
         return weir_veil_is_folder(path) && !weir_veil_too_much(path, work->home) && WEIR_GATE(MASKS);
 }
 
-static int hide(const struct work *work, const char *path, enum kind kind, mode_t mode, struct weir_err *err)
+static int hide(const struct work *work, const char *path, enum kind kind, struct weir_err *err)
 {
         /* Where an agent's sockets are elsewhere, its keys can be made and changed. */
         if (!may_hide(work, path) || (kind == MIXED && !weir_veil_has_socket(path)))
                 return 0;
         if (kind == RUNTIME || (kind == SOCKET && weir_veil_only_sockets(path)))
-                return weir_veil_folder(path, mode ? mode : 0755, err);
+                return weir_veil_folder(path, err);
         return weir_veil_mixed(path, err);
 }
 
@@ -192,7 +191,7 @@ static int mask_patterns(const struct work *work, struct weir_err *err)
 
                 if (glob(patterns[i], GLOB_NOSORT, NULL, &found) == 0)
                         for (size_t k = 0; k < found.gl_pathc && r == 0; k++)
-                                r = hide(work, found.gl_pathv[k], RUNTIME, 0755, err);
+                                r = hide(work, found.gl_pathv[k], RUNTIME, err);
                 globfree(&found);
         }
         return r;
@@ -216,9 +215,9 @@ static int mask_home(const struct work *work, struct weir_err *err)
         for (size_t i = 0; i < WEIR_ARRAY_SIZE(home_folders) && r == 0; i++) {
                 weir_auto_free char *path = at_home(work, home_folders[i]);
 
-                r = path ? hide(work, path, RUNTIME, 0755, err) : 0;
+                r = path ? hide(work, path, RUNTIME, err) : 0;
         }
-        return r == 0 && gnupg ? hide(work, gnupg, MIXED, 0, err) : r;
+        return r == 0 && gnupg ? hide(work, gnupg, MIXED, err) : r;
 }
 
 /* The path in a variable's value, behind which more may follow; NULL: none. */
@@ -261,7 +260,7 @@ static int mask_named(const struct work *work, const char *path, struct weir_err
         if (!real)
                 return 0;
         if (!weir_veil_too_much(folder, work->home))
-                return hide(work, folder, SOCKET, 0, err);
+                return hide(work, folder, SOCKET, err);
         return is_connectable(real) && !is_kept(work, real) && WEIR_GATE(MASKS) ? weir_veil_socket(real, err) : 0;
 }
 
@@ -274,7 +273,7 @@ static int mask_variables(const struct work *work, struct weir_err *err)
                 weir_auto_free char *folder = path && variables[i].kind != SOCKET ? realpath(path, NULL) : NULL;
 
                 if (folder)
-                        r = hide(work, folder, variables[i].kind, variables[i].mode, err);
+                        r = hide(work, folder, variables[i].kind, err);
                 else if (path && variables[i].kind == SOCKET)
                         r = mask_named(work, path, err);
         }
@@ -308,7 +307,7 @@ static int mask_listener(const struct work *work, const char *path, struct weir_
         if (!real || !is_connectable(real) || is_kept(work, real))
                 return 0;
         if (weir_veil_only_sockets(folder) && may_hide(work, folder))
-                return weir_veil_folder(folder, 0755, err);
+                return weir_veil_folder(folder, err);
         return weir_veil_socket(real, err);
 }
 

@@ -36,6 +36,7 @@
 #include "base/err.h"
 #include "base/fd.h"
 #include "base/gate.h"
+#include "base/log.h"
 #include "base/strutil.h"
 #include "capture/become.h"
 #include "capture/caps.h"
@@ -106,7 +107,8 @@ static int lay(const struct weir_nft_ports *ports, enum weir_nft_way way, const 
 }
 
 /* Network, rules and mounts. */
-static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT], size_t *ret_n, struct weir_err *err)
+static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT], size_t *ret_n, int *ret_held,
+                 struct weir_err *err)
 {
         const struct weir_mounts mounts = { .protect = s->options->protect,
                                             .unix_paths = s->options->unix_paths,
@@ -122,7 +124,7 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
 
         if (s->place) {
                 r = weir_mounts_setup(&mounts, err);
-                return r < 0 ? r : weir_devices_setup(s->options->unix_paths, err);
+                return r < 0 ? r : weir_devices_setup(s->options->unix_paths, ret_held, err);
         }
         r = weir_netlink_setup(ipv6, err);
         if (r == 0)
@@ -139,7 +141,7 @@ static int build(const struct weir_sandbox *s, int fds[static WEIR_BOX_FD_COUNT]
         }
         /* Not while nft runs. */
         if (r == 0)
-                r = weir_devices_setup(s->options->unix_paths, err);
+                r = weir_devices_setup(s->options->unix_paths, ret_held, err);
         return r == 0 && WEIR_GATE(READ_ONLY_CGROUPS) ? weir_namespaces_forbid_cgroups(err) : r;
 }
 
@@ -352,15 +354,23 @@ static void watch_over(const struct weir_sandbox *s, pid_t command)
 }
 
 /* Standard streams and inherited pipes belong to the command alone: a pipe must end when the command does. */
-static void keep_only(int a, int b)
+static void keep_only(int a, int b, int c)
 {
-        unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a);
+        const unsigned kept[] = { (unsigned)a, (unsigned)b, c < 0 ? (unsigned)a : (unsigned)c };
+        unsigned from = 0;
 
-        if (low > 0)
-                (void)close_range(0, low - 1, 0);
-        if (high > low + 1)
-                (void)close_range(low + 1, high - 1, 0);
-        (void)close_range(high + 1, ~0U, 0);
+        for (;;) {
+                unsigned next = ~0U;
+
+                for (size_t i = 0; i < WEIR_ARRAY_SIZE(kept); i++)
+                        if (kept[i] >= from && kept[i] < next)
+                                next = kept[i];
+                if (next > from)
+                        (void)close_range(from, next == ~0U ? next : next - 1, 0);
+                if (next == ~0U)
+                        return;
+                from = next + 1;
+        }
 }
 
 /* Nobody of the host can be reached through this process, nor be stopped by the terminal's signals. @ret_mask: the
@@ -385,19 +395,26 @@ static void harden(const struct weir_sandbox *s, sigset_t *ret_mask)
                 *ret_mask = *s->options->signal_mask;
 }
 
-static void build_and_hand_out(const struct weir_sandbox *s)
+/* Return: a descriptor that stays open as long as the sandbox is, or -1. */
+static int build_and_hand_out(const struct weir_sandbox *s)
 {
-        int fds[WEIR_BOX_FD_COUNT];
+        int fds[WEIR_BOX_FD_COUNT], held = -1;
         struct weir_err err = { 0 };
         size_t n_fds = 0;
 
-        if (build(s, fds, &n_fds, &err) < 0 || weir_descriptors_cover(&err) < 0)
+        if (build(s, fds, &n_fds, &held, &err) < 0 || weir_descriptors_cover(&err) < 0)
                 give_up(s, &err);
-        if (s->options->verbose)
+        if (s->options->verbose) {
                 weir_reachable_tell(s->listening);
+                if (!weir_landlock_can_scope())
+                        weir_log(WEIR_LOG_INFO,
+                                 "this kernel has no Landlock scopes (Linux 6.12): the command can stop or end Weir, "
+                                 "and with it its own network");
+        }
         send_message(s->events, WEIR_BOX_READY, 0, NULL, fds, n_fds);
         for (size_t i = 0; i < n_fds; i++)
                 (void)close(fds[i]);
+        return held;
 }
 
 #ifdef WEIR_TEST_GATES
@@ -408,7 +425,7 @@ static void build_elsewhere(const struct weir_sandbox *s)
 
         if (pid == 0) {
                 if (unshare(CLONE_NEWNET) == 0)
-                        build_and_hand_out(s);
+                        (void)build_and_hand_out(s);
                 _exit(0);
         }
         (void)waitpid(pid, NULL, 0);
@@ -418,7 +435,7 @@ static void build_elsewhere(const struct weir_sandbox *s)
 void weir_sandbox_init(const struct weir_sandbox *s)
 {
         struct weir_err err = { 0 };
-        int report = -1;
+        int report = -1, held = -1;
         sigset_t mask;
         int32_t handoff;
         pid_t command;
@@ -429,7 +446,7 @@ void weir_sandbox_init(const struct weir_sandbox *s)
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 _exit(1);
         if (WEIR_GATE(NETWORK_NAMESPACE))
-                build_and_hand_out(s);
+                held = build_and_hand_out(s);
 #ifdef WEIR_TEST_GATES
         else
                 build_elsewhere(s);
@@ -447,6 +464,6 @@ void weir_sandbox_init(const struct weir_sandbox *s)
          */
         if ((s->place ? weir_caps_keep_only(CAP_KILL, &err) : weir_caps_drop_all(&err)) < 0)
                 give_up(s, &err);
-        keep_only(s->events, s->service);
+        keep_only(s->events, s->service, held);
         watch_over(s, command);
 }

@@ -104,11 +104,15 @@ bool weir_veil_has_socket(const char *path)
         return found;
 }
 
-int weir_veil_folder(const char *path, mode_t mode, struct weir_err *err)
+int weir_veil_folder(const char *path, struct weir_err *err)
 {
         char options[64];
+        struct stat st;
 
-        (void)snprintf(options, sizeof(options), TMPFS_OPTIONS, (unsigned)mode);
+        if (stat(path, &st) < 0)
+                return fail(err, "find", path);
+        /* The same mode, which multiplexers and agents look at, but this user's to write. */
+        (void)snprintf(options, sizeof(options), TMPFS_OPTIONS, (st.st_mode & 01777U) | 0700U);
         return mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 ? fail(err, "hide", path) : 0;
 }
 
@@ -198,16 +202,13 @@ static int bring_back(const char *folder, const struct entry *e, struct weir_err
 int weir_veil_mixed(const char *path, struct weir_err *err)
 {
         struct entry *list = NULL;
-        struct stat st;
         size_t n = 0;
         int r;
 
-        if (stat(path, &st) < 0)
-                return fail(err, "find", path);
         r = open_entries(path, &list, &n);
         if (r < 0)
                 return weir_err_set(err, r, "out of memory");
-        r = weir_veil_folder(path, st.st_mode & 0777, err);
+        r = weir_veil_folder(path, err);
         for (size_t i = 0; i < n && r == 0; i++)
                 r = bring_back(path, &list[i], err);
         close_entries(list, n);

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <stdbool.h>
-#include <sys/types.h>
 
 #include "base/cleanup.h"
 
@@ -20,8 +19,8 @@ bool weir_veil_too_much(const char *path, const char *home);
 /* Whether everything in a folder is a socket; an empty folder is such a one. */
 bool weir_veil_only_sockets(const char *path);
 bool weir_veil_has_socket(const char *path);
-/* An empty folder over @path; it stays so whatever the host puts there. */
-WEIR_MUST int weir_veil_folder(const char *path, mode_t mode, struct weir_err *err);
+/* An empty folder over @path, of the same mode but this user's; it stays empty whatever the host puts there. */
+WEIR_MUST int weir_veil_folder(const char *path, struct weir_err *err);
 /* The same, and what stands there but sockets is mounted back: keys and settings. */
 WEIR_MUST int weir_veil_mixed(const char *path, struct weir_err *err);
 /* A file that nobody listens on over the socket @path. Gone when the host removes the socket: for folders that cannot

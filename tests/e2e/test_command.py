@@ -8,7 +8,7 @@ import select
 import signal
 import time
 
-from harness import CODE, DENIED4, ECHO_PORT, OTHER4, WIKIPEDIA4, LabCase, external_service, wait_until
+from harness import CODE, DENIED4, ECHO_PORT, OTHER4, UID, WIKIPEDIA4, LabCase, external_service, wait_until
 
 SERVE_ITSELF = """
 import http.server, socket, sys, threading, urllib.request
@@ -372,3 +372,30 @@ class Terminal(LabCase):
         self.type(f"weir run -- python3 {probe}\n")
         said = self.expect("end of probe")
         self.assertEqual(said.count("Operation not permitted"), 3, said)
+
+    def test_the_terminal_keeps_its_name(self):
+        """By which it is found, opened and written, although the terminals of the sandbox are others."""
+        self.type("tty\n")
+        name = re.search(r"\n(/dev/pts/\d+)\r", self.expect(r"\n/dev/pts/\d+\r"))[1]
+        os.chown(name, UID, UID)
+        self.type("weir run -- sh -c 'tty; python3 -c \"import os; print(os.ttyname(0), os.ttyname(1))\"; echo by na''me >$(tty); echo by t''ty >/dev/tty; echo e''nd'\n")
+        said = self.expect("\nend\r")
+        self.assertRegex(said, rf"\n{name}\r\n{name} {name}\r")
+        self.assertIn("\nby name\r", said)
+        self.assertIn("\nby tty\r", said)
+
+    def test_terminals_of_its_own(self):
+        """As script, tmux and ssh make them; another terminal of the user's is not among them."""
+        self.need("script", "tmux")
+        other = self.lab.start(["script", "-qc", "tty; read line", "/dev/null"], stdin=-1)
+        name = re.search(r"/dev/pts/\d+", other.stdout.readline())[0]
+        script = f"[ -e {name} ] && echo op''en; echo look''ed"
+        self.type(f"sh -c '{script}'\n")
+        self.expect("\nopen\r")
+        self.type(f"weir run -- sh -c '{script}'\n")
+        self.assertNotIn("\nopen", self.expect("\nlooked\r"))
+        other.communicate("\n", timeout=15)
+        self.type("weir run -- script -qc 'test -t 0 && tty && echo in scr''ipt' /dev/null\n")
+        self.assertRegex(self.expect("\nin script\r(.|\n)*outer> "), r"\n/dev/pts/\d+\r")
+        self.type("weir run -- sh -c 'tmux -L lab new-session -d \"sleep 60\" && tmux -L lab display -p -t 0 \"#{pane_tty} of tmu\"x'\n")
+        self.expect(r"\n/dev/pts/\d+ of tmux\r")

@@ -53,6 +53,18 @@ class Machines(LabCase):
                 self.refused(done, "AppArmor", "apparmor_parser -r /etc/apparmor.d/weir",
                              "sysctl kernel.apparmor_restrict_unprivileged_userns=0")
 
+    def test_a_kernel_without_landlock_scopes(self):
+        """A signal to the process group reaches Weir, which -v says; what ends is the command's own network."""
+        weir, refuse = [self.lab.binary, "run"], "landlock_create_ruleset=ENOSYS"
+        said = "this kernel has no Landlock scopes"
+        self.assertNotIn(said, self.on(*weir, "-v", "--", "true").stderr)
+        self.assertIn(said, self.on(*weir, "-v", "--", "true", refuse=refuse).stderr)
+        kill = ["sh", "-c", "trap '' TERM; kill -TERM 0; echo still here; kill -KILL 0"]
+        ended = self.on(*weir, "--", *kill, status=None, start_new_session=True)
+        self.assertEqual((ended.stdout, ended.returncode), ("still here\n", 137), ended.stderr)
+        ended = self.on(*weir, "--", *kill, status=None, start_new_session=True, refuse=refuse)
+        self.assertEqual(ended.returncode, -9, "without scopes nothing reaches Weir either: " + ended.stdout)
+
     def test_a_masked_proc(self):
         """Containers mask parts of /proc, and then none can be mounted: Weir goes on without a PID namespace."""
         masked = "mount --bind /dev/null /proc/version"
