@@ -8,54 +8,13 @@
 #include "capture/aliases.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/fd.h"
 #include "base/strutil.h"
-
-#define TABLE_BYTES_MAX (16 * 1024 * 1024)
-
-/* Borrowed from the table. */
-struct entry {
-        const char *device, *root, *point;
-};
-
-/* "\040" and its kind, in place. */
-static void unescape(char *text)
-{
-        char *to = text;
-
-        for (const char *at = text; *at; to++) {
-                if (at[0] == '\\' && at[1] >= '0' && at[1] <= '3' && at[2] >= '0' && at[2] <= '7' && at[3] >= '0' &&
-                    at[3] <= '7') {
-                        *to = (char)((at[1] - '0') << 6 | (at[2] - '0') << 3 | (at[3] - '0'));
-                        at += 4;
-                } else
-                        *to = *at++;
-        }
-        *to = '\0';
-}
-
-/* "36 35 98:0 /root /point options ...": false if the line is not that. */
-static bool read_entry(char *line, struct entry *ret)
-{
-        char *fields[5] = { NULL };
-
-        for (size_t i = 0; i < WEIR_ARRAY_SIZE(fields); i++) {
-                fields[i] = strsep(&line, " ");
-                if (!fields[i])
-                        return false;
-        }
-        unescape(fields[3]);
-        unescape(fields[4]);
-        *ret = (struct entry){ .device = fields[2], .root = fields[3], .point = fields[4] };
-        return true;
-}
+#include "capture/mountinfo.h"
 
 /* What follows @folder in @path, "" or "/..."; NULL if it is not inside. */
 static const char *below(const char *path, const char *folder)
@@ -70,9 +29,9 @@ static const char *below(const char *path, const char *folder)
 }
 
 /* The mount that shows @path: the innermost, and of several at one place the last. */
-static const struct entry *mount_of(const char *path, const struct entry *entries, size_t n)
+static const struct weir_mount *mount_of(const char *path, const struct weir_mount *entries, size_t n)
 {
-        const struct entry *found = NULL;
+        const struct weir_mount *found = NULL;
 
         for (size_t i = 0; i < n; i++)
                 if (below(path, entries[i].point) && (!found || strlen(entries[i].point) >= strlen(found->point)))
@@ -87,9 +46,9 @@ static bool same_file(const char *a, const char *b)
         return lstat(a, &one) == 0 && lstat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
-static int add_aliases(const char *path, const struct entry *entries, size_t n, struct weir_strv *ret)
+static int add_aliases(const char *path, const struct weir_mount *entries, size_t n, struct weir_strv *ret)
 {
-        const struct entry *own = mount_of(path, entries, n);
+        const struct weir_mount *own = mount_of(path, entries, n);
         weir_auto_free char *inner = NULL;
         int r = 0;
 
@@ -114,31 +73,10 @@ static int add_aliases(const char *path, const struct entry *entries, size_t n, 
         return r;
 }
 
-static size_t count_lines(const char *text)
-{
-        size_t n = 1;
-
-        for (; *text; text++)
-                n += *text == '\n';
-        return n;
-}
-
 int weir_aliases_of(const char *path, struct weir_strv *ret)
 {
-        weir_auto_free char *table = NULL;
-        weir_auto_free struct entry *entries = NULL;
-        char *rest, *line;
-        size_t length, n = 0;
-        int r;
+        struct weir_mountinfo info __attribute__((cleanup(weir_mountinfo_clear))) = { .mounts = NULL };
+        int r = weir_mountinfo_read(&info);
 
-        r = weir_file_slurp(AT_FDCWD, "/proc/self/mountinfo", TABLE_BYTES_MAX, &table, &length);
-        if (r < 0)
-                return r;
-        entries = calloc(count_lines(table), sizeof(*entries));
-        if (!entries)
-                return -ENOMEM;
-        rest = table;
-        while ((line = strsep(&rest, "\n")))
-                n += read_entry(line, &entries[n]);
-        return add_aliases(path, entries, n, ret);
+        return r < 0 ? r : add_aliases(path, info.mounts, info.n, ret);
 }

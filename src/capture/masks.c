@@ -29,6 +29,7 @@
 #include "base/fd.h"
 #include "base/gate.h"
 #include "base/strutil.h"
+#include "capture/aliases.h"
 #include "capture/copies.h"
 #include "capture/mountinfo.h"
 #include "capture/veil.h"
@@ -251,6 +252,21 @@ static void find_socket(const char *path, char **ret_folder, char **ret_real)
         *ret_real = *ret_folder ? weir_asprintf("%s%s", weir_streq(*ret_folder, "/") ? "" : *ret_folder, name) : NULL;
 }
 
+/* The socket alone, at each place where its file system is mounted. */
+static int veil_everywhere(const struct work *work, const char *path, struct weir_err *err)
+{
+        struct weir_strv aliases __attribute__((cleanup(weir_strv_clear))) = { 0 };
+        int r = weir_aliases_of(path, &aliases);
+
+        if (r < 0)
+                return weir_err_set(err, r, "cannot read /proc/self/mountinfo: %s", strerror(-r));
+        r = weir_veil_socket(path, err);
+        for (size_t i = 0; i < aliases.n && r == 0; i++)
+                if (is_connectable(aliases.items[i]) && !is_kept(work, aliases.items[i]))
+                        r = weir_veil_socket(aliases.items[i], err);
+        return r;
+}
+
 /* The folder of a socket that the environment names; the socket alone where the folder is too much. */
 static int mask_named(const struct work *work, const char *path, struct weir_err *err)
 {
@@ -261,7 +277,7 @@ static int mask_named(const struct work *work, const char *path, struct weir_err
                 return 0;
         if (!weir_veil_too_much(folder, work->home))
                 return hide(work, folder, SOCKET, err);
-        return is_connectable(real) && !is_kept(work, real) && WEIR_GATE(MASKS) ? weir_veil_socket(real, err) : 0;
+        return is_connectable(real) && !is_kept(work, real) && WEIR_GATE(MASKS) ? veil_everywhere(work, real, err) : 0;
 }
 
 static int mask_variables(const struct work *work, struct weir_err *err)
@@ -302,13 +318,16 @@ static void reserve(const struct work *work)
 static int mask_listener(const struct work *work, const char *path, struct weir_err *err)
 {
         weir_auto_free char *folder = NULL, *real = NULL;
+        bool whole;
+        int r;
 
         find_socket(path, &folder, &real);
         if (!real || !is_connectable(real) || is_kept(work, real))
                 return 0;
-        if (weir_veil_only_sockets(folder) && may_hide(work, folder))
-                return weir_veil_folder(folder, err);
-        return weir_veil_socket(real, err);
+        whole = weir_veil_only_sockets(folder) && may_hide(work, folder);
+        /* First the socket, for its folder is hidden at this place alone. */
+        r = veil_everywhere(work, real, err);
+        return r == 0 && whole ? weir_veil_folder(folder, err) : r;
 }
 
 static int mask_list(const struct work *work, const struct weir_strv *paths, struct weir_err *err)

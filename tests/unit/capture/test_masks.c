@@ -328,6 +328,7 @@ static void listeners_in_child(const char *folder)
         weir_auto_free char *kept = weir_asprintf("%s/kept/in.sock", folder);
         weir_auto_free char *whole = weir_asprintf("%s/whole", folder);
         weir_auto_free char *mounted = weir_asprintf("%s/mounted", folder);
+        weir_auto_free char *second = weir_asprintf("%s/second", folder);
         const char *const paths[] = { kept, whole, NULL };
         int stale;
 
@@ -345,7 +346,12 @@ static void listeners_in_child(const char *folder)
         write_file(mounted, "");
         assert_int_equal(mount(below(folder, "kept/out.sock"), mounted, NULL, MS_BIND, NULL), 0);
         assert_reached(mounted);
+        assert_int_equal(mkdir(second, 0755), 0);
+        assert_int_equal(mount(below(folder, "project"), second, NULL, MS_BIND, NULL), 0);
+        assert_reached(below(folder, "second/.ipc"));
         set_up_masks(paths);
+        assert_out_of_reach(below(folder, "second/.ipc"));
+        assert_seen(below(folder, "second/file"));
         assert_hidden(below(folder, "alone/daemon"));
         assert_out_of_reach(below(folder, "project/.ipc"));
         assert_seen(below(folder, "project/file"));
