@@ -63,6 +63,12 @@ class Links(LabCase):
         self.lab.run(["sh", "-c", "ln -sfn /tmp $HOME/.local/state"])
         self.assertEqual(os.readlink(link), "/tmp")
 
+    def test_descriptors_are_no_links_that_could_be_replaced(self):
+        policy = self.lab.user_file("policy.yaml", external_service("linked", [OTHER4 + "/32"]))
+        for script in (f"-f /dev/stdin -- echo works <{policy}", f"-f <(cat {policy}) -- echo works", "--log >(cat >/dev/null) -- echo works"):
+            done = self.lab.run(["bash", "-c", f"{self.lab.binary} run {script}"])
+            self.assertEqual((done.stdout, done.stderr), ("works\n", ""), script)
+
     def test_policy_files_and_logs_behind_links(self):
         text = external_service("linked", [OTHER4 + "/32"])
         real = self.lab.user_file("dotfiles/real.yaml", text)
