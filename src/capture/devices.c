@@ -32,6 +32,7 @@
 #include "base/strutil.h"
 
 #define KEPT_MAX 64
+#define DEV "/dev/"
 #define PTS "/dev/pts/"
 /* Terminals are numbered from 0 in each instance, so as many are opened for a moment. */
 #define TERMINALS_MAX 256
@@ -50,10 +51,9 @@ static const struct {
         { "stderr", "/proc/self/fd/2" }, { "ptmx", "pts/ptmx" },
 };
 
-/* A node that was opened before /dev was covered, and where it goes. */
+/* What stays: its name below the /dev that is covered, and where it goes. */
 struct kept {
-        char path[128];
-        int fd;
+        char name[128], path[128];
 };
 
 static int fail(struct weir_err *err, const char *what, const char *path)
@@ -63,14 +63,14 @@ static int fail(struct weir_err *err, const char *what, const char *path)
         return weir_err_set(err, WEIR_EUNSUPPORTED, "cannot %s %s in the sandbox: %s", what, path, strerror(error));
 }
 
-static size_t keep(struct kept *kept, size_t n, const char *from, const char *to)
+static size_t keep(struct kept *kept, size_t n, const char *path)
 {
-        if (n == KEPT_MAX || strlen(to) >= sizeof(kept[n].path))
+        const char *name = path + strlen(DEV);
+
+        if (n == KEPT_MAX || strlen(path) >= sizeof(kept[n].path) || access(path, F_OK) < 0)
                 return n;
-        kept[n].fd = open(from, O_PATH | O_CLOEXEC);
-        if (kept[n].fd < 0)
-                return n;
-        (void)snprintf(kept[n].path, sizeof(kept[n].path), "%s", to);
+        (void)snprintf(kept[n].name, sizeof(kept[n].name), "%s", name);
+        (void)snprintf(kept[n].path, sizeof(kept[n].path), "%s", path);
         return n + 1;
 }
 
@@ -83,7 +83,7 @@ static size_t keep_patterns(struct kept *kept, size_t n)
                 (void)snprintf(pattern, sizeof(pattern), "/dev/%s", patterns[i]);
                 if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
                         for (size_t k = 0; k < found.gl_pathc; k++)
-                                n = keep(kept, n, found.gl_pathv[k], found.gl_pathv[k]);
+                                n = keep(kept, n, found.gl_pathv[k]);
                 globfree(&found);
         }
         return n;
@@ -97,8 +97,8 @@ static size_t keep_terminal(struct kept *kept, size_t n)
                 struct stat here, there;
 
                 if (isatty(fd) && ttyname_r(fd, path, sizeof(path)) == 0 && fstat(fd, &here) == 0 &&
-                    stat(path, &there) == 0 && here.st_rdev == there.st_rdev)
-                        return keep(kept, n, path, path);
+                    stat(path, &there) == 0 && here.st_rdev == there.st_rdev && weir_starts_with(path, DEV))
+                        return keep(kept, n, path);
         }
         return n;
 }
@@ -134,14 +134,16 @@ static int hold_number(const char *path)
         return held;
 }
 
-static int bring_back(const struct kept *kept, struct weir_err *err)
+/* @old: the /dev that is covered. A descriptor for each node would be more than a low limit allows. */
+static int bring_back(int old, const struct kept *kept, struct weir_err *err)
 {
-        char from[32];
+        char from[sizeof(kept->name) + 32];
         struct stat st;
         int fd;
 
         make_above(kept->path);
-        if (fstat(kept->fd, &st) < 0)
+        (void)snprintf(from, sizeof(from), "/proc/self/fd/%d/%s", old, kept->name);
+        if (stat(from, &st) < 0)
                 return fail(err, "keep", kept->path);
         if (S_ISDIR(st.st_mode)) {
                 if (mkdir(kept->path, 0755) < 0 && errno != EEXIST)
@@ -152,7 +154,6 @@ static int bring_back(const struct kept *kept, struct weir_err *err)
                         return fail(err, "keep", kept->path);
                 (void)close(fd);
         }
-        (void)snprintf(from, sizeof(from), "/proc/self/fd/%d", kept->fd);
         return mount(from, kept->path, NULL, MS_BIND | MS_REC, NULL) < 0 ? fail(err, "keep", kept->path) : 0;
 }
 
@@ -175,13 +176,13 @@ static int make_own(struct weir_err *err)
 }
 
 /* Nodes first, and the terminal once there is an instance for it. */
-static int bring_all_back(struct kept *kept, size_t n, int *ret_held, struct weir_err *err)
+static int bring_all_back(int old, struct kept *kept, size_t n, int *ret_held, struct weir_err *err)
 {
         int r = 0;
 
         for (size_t i = 0; i < n && r == 0; i++)
                 if (!weir_starts_with(kept[i].path, PTS))
-                        r = bring_back(&kept[i], err);
+                        r = bring_back(old, &kept[i], err);
         if (r == 0)
                 r = make_own(err);
         for (size_t i = 0; i < n && r == 0; i++)
@@ -189,29 +190,26 @@ static int bring_all_back(struct kept *kept, size_t n, int *ret_held, struct wei
                         *ret_held = hold_number(kept[i].path);
                         if (*ret_held < 0)
                                 (void)snprintf(kept[i].path, sizeof(kept[i].path), "/dev/console");
-                        r = bring_back(&kept[i], err);
+                        r = bring_back(old, &kept[i], err);
                 }
         return r;
 }
 
 int weir_devices_setup(const char *const *unix_paths, int *ret_held, struct weir_err *err)
 {
+        weir_auto_close int old = -1;
         struct kept kept[KEPT_MAX];
         size_t n = 0;
-        int r = 0;
 
         if (!WEIR_GATE(PRIVATE_DEVICES))
                 return 0;
         n = keep_patterns(kept, n);
         n = keep_terminal(kept, n);
         for (; unix_paths && *unix_paths; unix_paths++)
-                if (weir_starts_with(*unix_paths, "/dev/"))
-                        n = keep(kept, n, *unix_paths, *unix_paths);
-        if (mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4096") < 0)
-                r = fail(err, "cover", "/dev");
-        if (r == 0)
-                r = bring_all_back(kept, n, ret_held, err);
-        for (size_t i = 0; i < n; i++)
-                (void)close(kept[i].fd);
-        return r;
+                if (weir_starts_with(*unix_paths, DEV))
+                        n = keep(kept, n, *unix_paths);
+        old = open("/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (old < 0 || mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m,nr_inodes=4096") < 0)
+                return fail(err, "cover", "/dev");
+        return bring_all_back(old, kept, n, ret_held, err);
 }
