@@ -515,10 +515,11 @@ class Following(Base):
         finally:
             command([*nft, "delete table inet holes"])
         self.becomes(shell, "000")
+        # When the other stream is there again, too.
+        self.assertTrue(wait_until(lambda: any("the policy is whole again" in line for line in said), 60, 0.2), said)
         shell.stdin.close()
         shell.wait(20)
         reader.join(20)
-        self.assertTrue(any("the policy is whole again" in line for line in said), said)
 
     def test_two_namespaces_do_not_open_each_others_doors(self):
         for name in ("team-a", "team-b"):
