@@ -121,7 +121,6 @@ void weir_policy_nearest_text(const struct weir_policy *policy, const struct wei
         if (n > 0)
                 buf[0] = '\0';
         if (weir_policy_nearest(policy, query, &rule, 1) == 1)
-                (void)snprintf(buf, n,
-                               weir_addr_is_v4(&rule->prefix.addr) ? "%s %s:%u" : "%s [%s]:%u",
-                               rule->resource, weir_prefix_format(&rule->prefix, prefix), rule->port);
+                (void)snprintf(buf, n, weir_addr_is_v4(&rule->prefix.addr) ? "%s %s:%u" : "%s [%s]:%u", rule->resource,
+                               weir_prefix_format(&rule->prefix, prefix), rule->port);
 }
