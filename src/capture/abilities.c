@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "capture/cgroup_gates.h"
 #include "capture/cgroup_place.h"
+#include "capture/handoff.h"
 #include "capture/namespaces.h"
 #include "capture/nft_rules.h"
 #include "capture/seccomp.h"
@@ -71,6 +72,12 @@ static int landlock_scopes(char detail[static WEIR_ABILITY_DETAIL], struct weir_
                 return weir_err_set(err, WEIR_EUNSUPPORTED, "Landlock of this kernel is ABI %ld, scopes came with %d",
                                     abi, LANDLOCK_SCOPES_ABI);
         return 0;
+}
+
+static int handoff(char detail[static WEIR_ABILITY_DETAIL], struct weir_err *err)
+{
+        (void)detail;
+        return weir_handoff_probe(err);
 }
 
 static int root(char detail[static WEIR_ABILITY_DETAIL], struct weir_err *err)
@@ -162,6 +169,8 @@ const struct weir_ability weir_abilities[] = {
         { "sealed", "seccomp filter", true, "CONFIG_SECCOMP_FILTER", NULL, seccomp },
         { "sealed", "Landlock scopes", false, "Linux 6.12",
           "signals and abstract sockets are held back by namespaces alone", landlock_scopes },
+        { "sealed", "socket handoff", false, "Linux 6.7, with seccomp notification, ptrace access and Landlock",
+          "every connection goes through the relay", handoff },
         { "cgroup", "root", true, "run as root, with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN", NULL, root },
         { "cgroup", "control groups, version 2", true, "mount -t cgroup2, CONFIG_CGROUP_BPF", NULL, cgroup2 },
         { "cgroup", "gates in the kernel", true, "Linux 5.13, CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF", NULL, gates },

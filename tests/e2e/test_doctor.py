@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """weir doctor: what this machine can do, and the proof from inside."""
 import json
+import shutil
 
 from harness import LabCase
 
@@ -11,6 +12,7 @@ class Doctor(LabCase):
     def test_an_ordinary_user(self):
         done = self.weir("doctor")
         self.assertRegex(done.stdout, r"(?m)^  yes user namespaces$")
+        self.assertRegex(done.stdout, r"(?m)^  yes socket handoff$")
         self.assertRegex(done.stdout, r"(?m)^  NO  root: this is not root; run as root")
         self.assertRegex(done.stdout, r"(?m)^  sealed  address stopped, udp stopped, icmp stopped, ipv6 stopped, raw socket stopped"
                                       r"( \(as without Weir\))?, name stopped, what is allowed arrived$")
@@ -38,6 +40,12 @@ class Doctor(LabCase):
         self.assertRegex(done.stdout, r"(?m)^  NO  nftables: there is no nft: install the package nftables; package nftables brings it$")
         self.assertRegex(done.stdout, r"(?m)^  sealed  not to be had here: there is no nft")
         self.assertIn("does NOT hold", done.stdout)
+
+    def test_without_a_handoff_the_relay_is_named(self):
+        shutil.copy(__file__.replace("e2e/test_doctor.py", "lab/refuse.py"), self.lab.folder / "refuse.py")
+        done = self.lab.run(["python3", self.lab.folder / "refuse.py", "pidfd_getfd=EPERM", self.lab.binary, "doctor"])
+        self.assertRegex(done.stdout, r"(?m)^  no  socket handoff: .*; without it every connection goes through the relay$")
+        self.assertRegex(done.stdout, r"(?m)^  sealed  address stopped, .*what is allowed arrived$")
 
     def test_nothing_is_left_behind(self):
         """No mount, no rule, no packet: tearDown counts those."""
